@@ -1,0 +1,41 @@
+# The two commands a newcomer types: `make demo` and `make test`. Nothing but Python 3.11+ is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test test-fast e2e lint format bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## the virtual environment, with arbiter in it
+
+# uv installs in seconds what pip needs minutes for; it is put into the environment itself if missing.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "arbiter needs Python 3.11 or newer; set PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,skypilot]'
+	@touch $@
+
+demo: install  ## the whole job on a recorded market, with servers on loopback
+	$(BIN)/arbiter demo
+
+test: install  ## every test that this machine can run
+	$(BIN)/python -m pytest
+
+test-fast: install  ## the tests without the slow, real parts
+	$(BIN)/python -m pytest -m 'not e2e and not wheel and not browser'
+
+lint: install  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

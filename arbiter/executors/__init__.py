@@ -1,0 +1,1 @@
+"""Where replicas run: SkyPilot, local processes, or memory."""

@@ -1,0 +1,1 @@
+"""Price sources, one file per cloud. The registry is arbiter/registry.py."""
