@@ -1,0 +1,364 @@
+"""Replicas as processes on loopback: the executor of the demo, and of tests with real servers.
+
+Each cluster is a folder of the state folder:
+
+    <state>/<cluster>/lock         locked by the server process for as long as it lives
+                      spec.json    what was asked for, without secret values
+                      pid          the server's, recorded by itself
+                      port         its port on loopback, written once it has one
+                      failed.json  why nothing was launched
+                      ending       a termination was begun
+                      log          the server's output
+
+The lock is taken before the process exists and handed down to it (`arbiter.executors.folder`), so
+there is no instant at which two callers could both start one, nor one at which a running server is
+not seen: not after a `kill -9` of the caller, not after a reboot, not when a process id is used
+again. The servers outlive arbiter; the next arbiter finds them as the last one left them.
+
+What happens to launches is arranged by two files of the state folder, whose keys are the names of
+`arbiter.executors.places`: `capacity.json` (place -> "none", "quota" or "rejected") and
+`misplace.json` (place or cluster -> {"region", "zone"}, where it then really runs).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from arbiter.domain import OfferKey
+from arbiter.errors import ArbiterError, LaunchError, LaunchRejected, NoCapacity, QuotaExceeded
+from arbiter.executors.base import LaunchSpec, Phase, Sighting
+from arbiter.executors.folder import Folder, parse_object, reap, write_json
+from arbiter.executors.places import arranged
+
+Command = Callable[[LaunchSpec, Path], list[str]]
+"""The command line of a replica, given its folder. It must write its port to `port` in there."""
+
+_CLUSTER = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,99}")
+_REMOVED = ".removed-"
+_REFUSALS: Mapping[str, tuple[type[LaunchError], str]] = {
+    "none": (NoCapacity, "no capacity (simulated)"),
+    "quota": (QuotaExceeded, "the quota does not allow it (simulated)"),
+    "rejected": (LaunchRejected, "the request was rejected (simulated)"),
+}
+# What a server gets of arbiter's own environment; never the cloud credentials in it.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
+_STEP_S = 0.01
+_START_S = 5.0  # within which a caller that holds the lock must have started its server
+_KILL_S = 5.0  # within which the system must have taken a killed process away
+
+
+def demo_server(
+    *, cold_start_s: float = 0.0, shutdown_timeout_s: float = 10.0, tokens_per_second: float = 50.0
+) -> Command:
+    """The command that starts `arbiter.demo.server`, from a checkout or an installed wheel."""
+
+    def command(spec: LaunchSpec, folder: Path) -> list[str]:
+        options = {
+            "--model": spec.model,
+            "--port-file": folder / "port",
+            "--cold-start": cold_start_s,
+            "--shutdown-timeout": shutdown_timeout_s,
+            "--tokens-per-second": tokens_per_second,
+        }
+        arguments = [f"{name}={value}" for name, value in options.items()]
+        return [sys.executable, "-P", "-m", "arbiter.demo.server", *arguments]
+
+    return command
+
+
+class LocalExecutor:
+    """Implements `arbiter.executors.base.Executor` with processes of this machine (Linux).
+
+    Args:
+        state_dir: where the clusters' folders are; made when missing.
+        command: how a replica is started; the demo server unless said otherwise.
+        cold_start_s: of the demo server; without effect on another command.
+        drain_s: seconds that a server may take to end by itself before it is killed.
+        checkpoint: called with the name of each step, so that tests can stop the program there.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        command: Command | None = None,
+        cold_start_s: float = 0.0,
+        drain_s: float = 15.0,
+        checkpoint: Callable[[str], None] | None = None,
+    ) -> None:
+        self._state = state_dir.absolute()
+        self._command = command or demo_server(
+            cold_start_s=cold_start_s, shutdown_timeout_s=max(0.0, drain_s - 5.0)
+        )
+        self._drain_s = drain_s
+        self._checkpoint = checkpoint or (lambda _step: None)
+
+    def submit(self, spec: LaunchSpec) -> str:
+        """Start the cluster's server, unless it was started or refused before."""
+        if not _CLUSTER.fullmatch(spec.cluster):
+            raise LaunchRejected(
+                f"not a cluster name: {spec.cluster!r}",
+                "use at most 100 letters, digits, dots, dashes and underscores",
+            )
+        folder = Folder(self._state / spec.cluster)
+        until = time.monotonic() + _START_S
+        with _explained(f"cluster {spec.cluster} could not be started"):
+            while True:
+                folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._checkpoint("folder")
+                with folder.locked() as lock:
+                    if lock is not None:
+                        self._launch_once(spec, folder, lock)
+                        return _request_id(spec.cluster)
+                if folder.server() is not None:
+                    return _request_id(spec.cluster)
+                if time.monotonic() > until:
+                    raise ArbiterError(
+                        f"cluster {spec.cluster} is held by a process that does not start it",
+                        f"look for who has {folder.path}/lock open, and try again",
+                    )
+                time.sleep(_STEP_S)
+
+    def observe(self, clusters: Sequence[str]) -> Mapping[str, Sighting]:
+        """What is seen of these clusters, from their folders and locks."""
+        reap()
+        misplaced = self._arrangements("misplace.json")
+        with _explained("the clusters could not be observed"):
+            seen = (self._sight(folder, misplaced) for folder in self._folders(clusters))
+            return {sighting.cluster: sighting for sighting in seen if sighting}
+
+    def terminate(self, cluster: str) -> None:
+        """End the server, kill it if it takes longer than `drain_s`, and remove the folder."""
+        with _explained(f"cluster {cluster} could not be ended"):
+            for folder in self._folders([cluster]):
+                with suppress(FileNotFoundError):  # somebody else has just removed it
+                    (folder.path / "ending").touch()
+                self._checkpoint("tombstone")
+                self._end(folder)
+            self._sweep()
+        reap()
+
+    def inventory(self, owner: str) -> Sequence[str]:
+        """The owner's clusters that were not terminated, also those whose server has died."""
+        reap()
+        with _explained("the clusters could not be listed"):
+            return [
+                folder.path.name
+                for folder in self._folders()
+                if (folder.read_json("spec.json") or {}).get("owner") == owner
+            ]
+
+    def reclaim(self, cluster: str) -> bool:
+        """Take a running cluster away without notice, as a cloud does with a spot machine.
+
+        Returns:
+            Whether a server was running.
+
+        Raises:
+            ArbiterError: the server does not die.
+        """
+        with _explained(f"cluster {cluster} could not be reclaimed"):
+            running = [folder for folder in self._folders([cluster]) if folder.server()]
+            for folder in running:
+                _take_away(folder)
+        reap()
+        return bool(running)
+
+    def set_capacity(self, capacity: Mapping[str, str]) -> None:
+        """Arrange which launches fail from now on; replaces what was arranged before."""
+        self._arrange("capacity.json", capacity)
+
+    def set_misplaced(self, places: Mapping[str, Mapping[str, str | None]]) -> None:
+        """Arrange where clusters really run; replaces what was arranged before."""
+        self._arrange("misplace.json", places)
+
+    def _launch_once(self, spec: LaunchSpec, folder: Folder, lock: int) -> None:
+        """Start the server, with the lock held, if that was not done before."""
+        self._checkpoint("locked")
+        if (folder.path / "ending").exists():
+            raise ArbiterError(
+                f"cluster {spec.cluster} is being ended", "launch under a new name instead"
+            )
+        if folder.recorded_pid() is not None or folder.read_json("failed.json") is not None:
+            return
+        folder.write_json("spec.json", _written(spec))
+        self._checkpoint("spec")
+        refusal = self._refusal(spec)
+        if refusal is not None:
+            folder.write_json("failed.json", {"kind": refusal, "where": spec.offer.where})
+            return
+        command = self._command(spec, folder.path)
+        if shutil.which(command[0]) is None:
+            self._remove(folder)
+            raise LaunchRejected(
+                f"the program of cluster {spec.cluster} is missing: {command[0]}",
+                "install it, or correct the executor's command",
+            )
+        inherited = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        folder.spawn(command, inherited | dict(spec.secrets), lock)
+        self._checkpoint("spawned")
+
+    def _refusal(self, spec: LaunchSpec) -> str | None:
+        """Why the launch is arranged to fail, as a key of _REFUSALS; None when it is not."""
+        refusal = arranged(self._arrangements("capacity.json"), spec.offer.key)
+        if refusal is None or refusal in _REFUSALS:
+            return refusal
+        raise ArbiterError(
+            f"{self._state}/capacity.json: not a kind of refusal: {refusal!r}",
+            f"use one of {', '.join(_REFUSALS)}",
+        )
+
+    def _sight(self, folder: Folder, misplaced: Mapping[str, Any]) -> Sighting | None:
+        cluster = folder.path.name
+        spec = folder.read_json("spec.json")
+        if spec is None:
+            return None
+        failed = folder.read_json("failed.json")
+        if failed is not None:
+            return _sighting(cluster, Phase.FAILED, error=_refused(failed))
+        # In this order: a recorded process without the lock has died, and its port file is final.
+        started = folder.recorded_pid() is not None
+        alive = folder.alive()
+        port = folder.port()
+        ending = (folder.path / "ending").exists()
+        if not alive and (ending or not started):
+            return None
+        if port is None and not alive:
+            return _sighting(cluster, Phase.FAILED, error=_died(cluster, folder))
+        if port is None:
+            return _sighting(cluster, Phase.PENDING, progress="the server is being started")
+        return _sighting(
+            cluster,
+            Phase.UP if alive else Phase.GONE,
+            progress="being ended" if ending else "",
+            endpoint=f"http://127.0.0.1:{port}",
+            **_really(cluster, spec, misplaced),
+        )
+
+    def _end(self, folder: Folder) -> None:
+        began = time.monotonic()
+        asked = False
+        while folder.path.exists():
+            with folder.locked() as lock:
+                if lock is not None:
+                    self._checkpoint("stopped")
+                    self._remove(folder)
+                    return
+            waited = time.monotonic() - began
+            if not asked:
+                asked = folder.ask_to_end()
+                self._checkpoint("asked")
+            if waited > self._drain_s:
+                folder.kill()
+            if waited > self._drain_s + _KILL_S:
+                raise ArbiterError(
+                    f"cluster {folder.path.name} does not end: its lock is still held",
+                    f"look for who has {folder.path}/lock open, and try again",
+                )
+            time.sleep(_STEP_S)
+
+    def _remove(self, folder: Folder) -> None:
+        """Take the folder away in one step; what is left of it is swept up later."""
+        folder.path.rename(self._state / f"{_REMOVED}{folder.path.name}-{secrets.token_hex(4)}")
+        self._checkpoint("removed")
+
+    def _sweep(self) -> None:
+        for left in self._state.glob(f"{_REMOVED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _folders(self, clusters: Iterable[str] | None = None) -> Iterator[Folder]:
+        """The folders that exist, of these clusters or of all."""
+        if clusters is None:
+            clusters = sorted(os.listdir(self._state)) if self._state.is_dir() else ()
+        for cluster in clusters:
+            if _CLUSTER.fullmatch(cluster) and (self._state / cluster).is_dir():
+                yield Folder(self._state / cluster)
+
+    def _arrange(self, file: str, arrangements: Mapping[str, Any]) -> None:
+        with _explained(f"{file} could not be written"):
+            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_json(self._state / file, arrangements)
+
+    def _arrangements(self, file: str) -> Mapping[str, Any]:
+        path = self._state / file
+        with _explained(f"{path} could not be read"):
+            if not path.exists():
+                return {}
+            content = parse_object(path.read_text())
+        if content is None:
+            raise ArbiterError(f"{path} is not a JSON object", "correct it or remove it")
+        return content
+
+
+def _written(spec: LaunchSpec) -> dict[str, Any]:
+    """The spec as it is kept: without the secrets' values."""
+    return {
+        "cluster": spec.cluster,
+        "owner": spec.owner,
+        "service": spec.service,
+        "offer": str(spec.offer.key),
+        "price": str(spec.price) if spec.price else None,
+        "model": spec.model,
+        "task": spec.task,
+        "secrets": sorted(spec.secrets),
+        "tags": dict(spec.tags),
+    }
+
+
+def _request_id(cluster: str) -> str:
+    return f"local:{cluster}"
+
+
+def _take_away(folder: Folder) -> None:
+    until = time.monotonic() + _KILL_S
+    while folder.alive():
+        folder.kill()
+        if time.monotonic() > until:
+            raise ArbiterError(f"the server of {folder.path.name} does not die", "try again")
+        time.sleep(_STEP_S)
+
+
+def _sighting(cluster: str, phase: Phase, **seen: Any) -> Sighting:
+    return Sighting(cluster, phase, request_id=_request_id(cluster), **seen)
+
+
+def _really(cluster: str, spec: Mapping[str, Any], misplaced: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the cluster runs: as asked, unless it was arranged otherwise."""
+    key = OfferKey.parse(spec["offer"])
+    elsewhere = misplaced.get(cluster) or arranged(misplaced, key)
+    if elsewhere is None:
+        return {"region": key.region, "zone": key.zone}
+    return {"region": elsewhere.get("region"), "zone": elsewhere.get("zone")}
+
+
+def _refused(failed: Mapping[str, Any]) -> LaunchError:
+    kind, reason = _REFUSALS[failed["kind"]]
+    return kind(f"{failed.get('where')}: {reason}", "choose another place")
+
+
+def _died(cluster: str, folder: Folder) -> LaunchError:
+    return LaunchError(
+        f"the server of cluster {cluster} ended during its start", f"see {folder.log}"
+    )
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn the system's errors into one clear line."""
+    try:
+        yield
+    except OSError as failure:
+        where = f": {failure.filename}" if failure.filename else ""
+        reason = f"{what}: {failure.strerror or failure}{where}"
+        raise ArbiterError(reason, "check the folder's permissions and the free space") from failure
