@@ -28,6 +28,12 @@ class Malformed(ValueError):
     """A row that cannot be right; its text is the countable reason of the Skip."""
 
 
+def malformed(reason: str, row: object) -> Skip:
+    """The Skip of a row that cannot be right, with its beginning as the sample."""
+    text = row[:480].decode("utf-8", "replace") if isinstance(row, bytes) else str(row)
+    return Skip(reason[:80], malformed=True, sample=text[:120])
+
+
 def read_price(amount: object, currency: str = "USD") -> Price:
     """The price of one row.
 

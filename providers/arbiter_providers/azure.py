@@ -20,7 +20,7 @@ from arbiter.clock import Clock
 from arbiter.domain import Purchase
 from arbiter.errors import BadAnswer, ProviderError
 from arbiter.provider import Fetched, Page, Parsed, PricedOffer, Progress, ProviderSettings, Skip
-from arbiter.quality import Malformed, read_price
+from arbiter.quality import Malformed, malformed, read_price
 from arbiter_providers._http import Http, Rejected
 from arbiter_providers._regions import ask_regions, european_regions
 from arbiter_providers.azure_sizes import gpu_of
@@ -265,15 +265,11 @@ def _read(raw: bytes) -> _Line | Skip:
         row = _read_row(raw)
         return _passed_over(row) or _line(row)
     except msgspec.MsgspecError as error:
-        return _malformed(f"row of the wrong shape: {error}"[:80], raw)
+        return malformed(f"row of the wrong shape: {error}", raw)
     except Malformed as error:
-        return _malformed(str(error), raw)
+        return malformed(str(error), raw)
     except ArithmeticError:
-        return _malformed("number or date out of range", raw)
-
-
-def _malformed(reason: str, raw: bytes) -> Skip:
-    return Skip(reason, malformed=True, sample=raw[:120].decode("utf-8", "replace"))
+        return malformed("number or date out of range", raw)
 
 
 def _passed_over(row: _Row) -> Skip | None:
