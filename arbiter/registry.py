@@ -9,8 +9,7 @@ group `arbiter.providers`, whose value is the same "module:Class":
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing itself would cost more than all of this file
 if TYPE_CHECKING:
     from arbiter.provider import Provider, ProviderSettings
 

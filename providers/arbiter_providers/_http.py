@@ -344,7 +344,10 @@ def shown(url: str) -> str:
 def _host(url: str) -> str:
     from urllib.parse import urlsplit
 
-    return urlsplit(url).netloc
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return url
 
 
 def _brief(error: Exception) -> str:

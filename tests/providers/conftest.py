@@ -1,0 +1,116 @@
+"""A web server on loopback whose answers a test writes, and the recordings."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+RECORDINGS = Path(__file__).parent / "recordings"
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "recordings"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the server was asked."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass
+class Answer:
+    """What the server says."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class LoopbackServer:
+    """A server that remembers every request."""
+
+    url: str
+    requests: list[Request] = field(default_factory=list)
+    answer: Callable[[Request], Answer] = lambda _: Answer(status=404)
+
+
+def as_json(content: object, status: int = 200, **headers: str) -> Answer:
+    """An answer of JSON."""
+    return Answer(json.dumps(content).encode(), status, headers)
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackServer]:
+    """A server on a free port, stopped after the test."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            length = int(self.headers.get("Content-Length") or 0)
+            request = Request(
+                self.command,
+                parts.path,
+                {key: values[0] for key, values in parse_qs(parts.query).items()},
+                {key.lower(): value for key, value in self.headers.items()},
+                self.rfile.read(length).decode(),
+            )
+            running.requests.append(request)
+            answer = running.answer(request)
+            self.send_response(answer.status)
+            for key, value in answer.headers.items():
+                self.send_header(key, value)
+            if "Content-Length" not in answer.headers:
+                self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the terminal."""
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listening.daemon_threads = True
+    running = LoopbackServer(f"http://127.0.0.1:{listening.server_address[1]}")
+    thread = threading.Thread(target=listening.serve_forever, args=(0.02,))
+    thread.start()
+    yield running
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.fixture
+def no_aws_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without AWS credentials, whatever the real one has."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+@pytest.fixture
+def aws_account(no_aws_account: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with AWS credentials that open nothing real."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret")
+
+
+@pytest.fixture
+def shared_recordings() -> Path:
+    """The larger recordings beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the recordings in {SHARED}, which are not part of the repository")
+    return SHARED
