@@ -159,6 +159,15 @@ class LocalExecutor:
                 if (folder.read_json("spec.json") or {}).get("owner") == owner
             ]
 
+    def standing(self) -> Mapping[str, OfferKey]:
+        """Every cluster whose server runs, with the offer that it was launched on."""
+        with _explained("the clusters could not be listed"):
+            return {
+                folder.path.name: OfferKey.parse(spec["offer"])
+                for folder in self._folders()
+                if folder.server() is not None and (spec := folder.read_json("spec.json"))
+            }
+
     def reclaim(self, cluster: str) -> bool:
         """Take a running cluster away without notice, as a cloud does with a spot machine.
 
