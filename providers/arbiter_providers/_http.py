@@ -269,6 +269,9 @@ class Http:
     def _broken(self, error: httpx.HTTPError, url: str) -> _Again:
         import httpx
 
+        if isinstance(error, httpx.UnsupportedProtocol):
+            text = f"{self._provider}: the endpoint {shown(url)} is not an http or https URL"
+            raise BadAnswer(text, f"correct providers.{self._provider}.endpoint") from error
         if isinstance(error, httpx.DecodingError | httpx.TooManyRedirects):
             raise BadAnswer(f"{self._provider}: {shown(url)}: {_brief(error)}") from error
         if isinstance(error, httpx.TimeoutException):
@@ -338,7 +341,8 @@ def shown(url: str) -> str:
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "a malformed URL"
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+    start = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{start}{parts.hostname or ''}{port}{parts.path}"
 
 
 def _host(url: str) -> str:

@@ -249,7 +249,13 @@ def _call(call: Callable[..., Any], region: str, **request: Any) -> dict[str, An
 
     The text is the operation and the error's code: AWS's own sentence may name the user.
     """
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        NoCredentialsError,
+    )
     from botocore.parsers import ResponseParserError
 
     name = getattr(call, "__name__", "call")
@@ -259,7 +265,7 @@ def _call(call: Callable[..., Any], region: str, **request: Any) -> dict[str, An
         raise _refusal(name, region, error.response) from error
     except NoCredentialsError as error:
         raise MissingCredentials(f"aws: no credentials for {name}") from error
-    except HTTPClientError as error:
+    except (HTTPClientError, ConnectionError) as error:
         what = type(error).__name__
         raise Unreachable(f"aws: {name} in {region} cannot be reached ({what})") from error
     except ResponseParserError as error:

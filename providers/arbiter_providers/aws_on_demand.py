@@ -106,7 +106,7 @@ def price_list(
 
 
 def _listed_row(row: Mapping[str, str], region: str) -> Listed:
-    effective = row.get("EffectiveDate")
+    term, effective = row.get("TermType", ""), row.get("EffectiveDate")
     return Listed(
         instance_type=row.get("Instance Type", ""),
         region=row.get("Region Code") or region,
@@ -114,7 +114,7 @@ def _listed_row(row: Mapping[str, str], region: str) -> Listed:
         tenancy=row.get("Tenancy", ""),
         status=row.get("CapacityStatus", ""),
         software=row.get("Pre Installed S/W", ""),
-        market=row.get("MarketOption", ""),
+        market=row.get("MarketOption", "") if term in ("OnDemand", "") else term,
         unit=row.get("Unit", ""),
         price=row.get("PricePerUnit", ""),
         currency=row.get("Currency", ""),

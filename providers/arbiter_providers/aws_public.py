@@ -151,10 +151,11 @@ def _gpu_rows(lines: Iterator[str], region: str) -> Iterator[dict[str, str]]:
     header = _header(lines, region)
     kept = [(header.index(name), name) for name in _KEPT if name in header]
     type_at, gpus_at = header.index("Instance Type"), _position(header, "GPU")
+    term_at = header.index("TermType")
     # Nearly all rows fall here, before the CSV is taken apart.
     plausible = (line for line in lines if "OnDemand" in line and "Linux" in line)
     for row in csv.reader(plausible):
-        if len(row) != len(header):
+        if len(row) != len(header) or row[term_at] != "OnDemand":
             continue
         has_gpus = gpus_at is not None and row[gpus_at] not in ("", "0", "NA")
         if has_gpus or by_table(row[type_at]) != NOT_GPU:
@@ -164,7 +165,7 @@ def _gpu_rows(lines: Iterator[str], region: str) -> Iterator[dict[str, str]]:
 def _header(lines: Iterator[str], region: str) -> list[str]:
     for _, line in zip(range(_PREAMBLE), lines, strict=False):
         columns: list[Any] = next(csv.reader([line]), [])
-        if columns[:1] == ["SKU"] and "Instance Type" in columns and "PricePerUnit" in columns:
+        if {"SKU", "TermType", "Instance Type", "PricePerUnit"} <= set(columns):
             return columns
     raise BadAnswer(f"aws: the public price list of {region} is not the CSV file it should be")
 

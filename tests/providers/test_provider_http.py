@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from conftest import Answer, LoopbackServer, Request
+from loopback import Answer, LoopbackServer, Request
 
 from arbiter.errors import (
     BadAnswer,
@@ -192,8 +192,16 @@ def test_a_stream_that_breaks_off_is_unreachable(server: LoopbackServer) -> None
         list(answer.lines)
 
 
-def test_a_malformed_url_is_a_bad_answer() -> None:
-    with client(FakeClock()) as http, pytest.raises(BadAnswer):
+@pytest.mark.parametrize("url", ["prices.example", "ftp://prices.example"])
+def test_an_endpoint_that_is_no_url_is_not_tried_again(url: str) -> None:
+    clock = FakeClock()
+    with client(clock) as http, pytest.raises(BadAnswer, match="correct providers"):
+        http.get(url)
+    assert clock.slept == []
+
+
+def test_a_host_that_cannot_exist_is_unreachable() -> None:
+    with client(FakeClock()) as http, pytest.raises(Unreachable):
         http.get("http://[oops")
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
-from conftest import RECORDINGS
+from loopback import RECORDINGS
 
 import arbiter_providers
 from arbiter import registry
@@ -44,7 +44,7 @@ def test_every_provider_loads_under_its_own_name(name: str) -> None:
 
 def test_importing_the_registry_imports_nothing_heavy() -> None:
     code = (
-        "import sys; before = set(sys.modules); import arbiter.registry; "
+        "import sys; before = {'__future__', *sys.modules}; import arbiter.registry; "
         "print([m for m in set(sys.modules) - before if not m.startswith('arbiter')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
