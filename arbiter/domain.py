@@ -187,7 +187,8 @@ class Replica:
         changed_at: when it entered its present state.
         endpoint: base URL of its OpenAI API ("http://127.0.0.1:8000"), or None until known.
         replaces: the cluster that it is to take over from, or None.
-        observed_region: where it really runs, read back; None until known.
+        observed_region, observed_zone: where it really runs, read back; None until known.
+        observed_place: the facts of that region; None until known.
         note: the reason of its present state, for people.
     """
 
@@ -204,7 +205,13 @@ class Replica:
     replaces: str | None = None
     observed_region: str | None = None
     observed_zone: str | None = None
+    observed_place: Place | None = None
     note: str = ""
+
+    @property
+    def place(self) -> Place:
+        """The facts of where it runs: read back where known, else as asked for."""
+        return self.observed_place or self.offer.place
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +270,8 @@ class Action:
         cluster: the cluster it acts on.
         offer: what to launch; None for the other kinds.
         price: the quoted price per hour that the decision rests on.
-        replaces: for a launch, the healthy cluster that the new one will take over from.
+        replaces: for a launch, the cluster that the new one will take over from.
+        for_money: a launch that only saves; these are counted against the daily bound.
         reason: why, in a few words.
     """
 
@@ -276,6 +284,7 @@ class Action:
     price: Price | None = None
     variant: str | None = None
     replaces: str | None = None
+    for_money: bool = False
 
 
 @dataclass(frozen=True, slots=True)

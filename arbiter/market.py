@@ -1,0 +1,176 @@
+"""Which offers may be used now, at what cost per token, and which rule left out the others.
+
+Pure. `sift` is what `arbiter offers` shows, what `plan` chooses from, and what a backtest replays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from arbiter.domain import Candidate, Offer, OfferKey, Purchase, Quote, Refusal, RefusedOffer
+from arbiter.money import MICROS
+from arbiter.policy import Policy
+from arbiter.profiles import Profile
+from arbiter.sizing import Fit, NoFit, fit, usd_per_mtok
+from arbiter.sovereignty import Refused, Verdict, judge
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """All quotes, each either a candidate or refused by one rule.
+
+    Attributes:
+        candidates: cheapest per million output tokens first.
+        refused: the others, each with the first rule that left it out.
+    """
+
+    candidates: tuple[Candidate, ...]
+    refused: tuple[RefusedOffer, ...]
+
+    def refused_by_rule(self) -> dict[str, int]:
+        """Rule -> number of offers it left out, most first."""
+        return dict(Counter(refusal.rule for refusal in self.refused).most_common())
+
+
+def sift(
+    now: datetime,
+    quotes: Sequence[Quote],
+    profile: Profile,
+    policy: Policy,
+    *,
+    not_launchable: Mapping[str, str] | None = None,
+    refusals: Iterable[Refusal] = (),
+) -> Sifted:
+    """Split the quotes into candidates and refused offers.
+
+    Rules are asked in a fixed order, the law before the price: sovereignty, what can be launched,
+    what fits, how it may be bought, what it costs, and what was refused lately.
+
+    Args:
+        not_launchable: provider -> why nothing is launched there.
+        refusals: remembered capacity failures; those that have run out are ignored.
+    """
+    sieve = _Sieve(now, profile, policy, not_launchable or {}, refusals, quotes)
+    candidates: list[Candidate] = []
+    refused: list[RefusedOffer] = []
+    for quote in quotes:
+        result = sieve.ask(quote)
+        if isinstance(result, Candidate):
+            candidates.append(result)
+        else:
+            refused.append(RefusedOffer(quote.offer, *result))
+    candidates.sort(key=rank)
+    return Sifted(tuple(candidates), tuple(refused))
+
+
+def rank(candidate: Candidate) -> tuple[Decimal, int, str]:
+    """The order of preference: cost per token, then price, then name, so that ties are settled."""
+    price = candidate.quote.price
+    return (
+        candidate.usd_per_mtok,
+        price.micros if price else 0,
+        str(candidate.quote.offer.key),
+    )
+
+
+class _Sieve:
+    """The rules in their order, with what was already answered remembered by value."""
+
+    def __init__(
+        self,
+        now: datetime,
+        profile: Profile,
+        policy: Policy,
+        not_launchable: Mapping[str, str],
+        refusals: Iterable[Refusal],
+        quotes: Sequence[Quote],
+    ) -> None:
+        self._profile = profile
+        self._policy = policy
+        self._not_launchable = not_launchable
+        self._oldest = now - timedelta(seconds=policy.max_quote_age_s)
+        self._now = now
+        self._refused: dict[OfferKey, Refusal] = {}
+        for refusal in refusals:
+            if refusal.until > now:
+                self._refused[refusal.key] = refusal
+        self._on_demand = _on_demand_prices(quotes)
+        self._verdicts: dict[tuple[int, str], Verdict] = {}
+        self._fits: dict[tuple[str, int], Fit | NoFit] = {}
+
+    def ask(self, quote: Quote) -> Candidate | tuple[str, str]:
+        """A candidate, or the first rule that refuses, with its reason."""
+        offer = quote.offer
+        verdict = self._verdict(offer)
+        if isinstance(verdict, Refused):
+            return verdict.rule, verdict.reason
+        blocked = self._not_launchable.get(offer.provider)
+        if blocked is not None:
+            return "not_launchable", blocked
+        fitted = self._fit(offer)
+        if isinstance(fitted, NoFit):
+            return fitted.rule, fitted.reason
+        if not self._policy.allows(offer.purchase):
+            return "purchase_not_allowed", f"the policy allows no {offer.purchase} machines"
+        return self._price(quote, fitted)
+
+    def _verdict(self, offer: Offer) -> Verdict:
+        # By identity: one Place object serves all offers of its region.
+        key = (id(offer.place), offer.tier)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            verdict = judge(offer.place, self._policy.sovereignty, offer.tier)
+            self._verdicts[key] = verdict
+        return verdict
+
+    def _fit(self, offer: Offer) -> Fit | NoFit:
+        key = (offer.gpu, offer.gpu_count)
+        found = self._fits.get(key)
+        if found is None:
+            found = fit(self._profile, offer.gpu, offer.gpu_count)
+            self._fits[key] = found
+        return found
+
+    def _price(self, quote: Quote, fitted: Fit) -> Candidate | tuple[str, str]:
+        offer, price = quote.offer, quote.price
+        if price is None or price.micros <= 0:
+            return "price_unknown", "no price is known"
+        if quote.observed_at < self._oldest:
+            return "stale", f"last seen {quote.observed_at:%Y-%m-%d %H:%M} UTC"
+        if quote.observed_at > self._now + timedelta(minutes=5):
+            return "stale", "seen in the future: the clock has moved back"
+        if price.currency != "USD":
+            return "currency_unconverted", f"priced in {price.currency} and no rate is known"
+        if offer.purchase is Purchase.SPOT and self._undiscounted(offer, price.micros):
+            return "no_discount", "spot costs as much as on-demand: dear and probably empty"
+        cap = self._policy.max_usd_per_hour
+        if cap is not None and price.micros > cap * MICROS:
+            return "price_above_cap", f"{price} an hour is above the cap of {cap} USD"
+        cost = usd_per_mtok(price, fitted.tokens_per_s)
+        cap = self._policy.max_usd_per_mtok
+        if cap is not None and cost > cap:
+            return "price_above_cap", f"{cost} USD per million tokens is above the cap of {cap}"
+        refusal = self._refused.get(offer.key) if self._refused else None
+        if refusal is not None:
+            what = "was lost" if refusal.lost else "had no capacity"
+            return "capacity_refused", (
+                f"{what} at {refusal.at:%H:%M} UTC, tried again after {refusal.until:%H:%M}"
+            )
+        return Candidate(quote, fitted.tokens_per_s, cost, fitted.variant.quantization)
+
+    def _undiscounted(self, offer: Offer, micros: int) -> bool:
+        on_demand = self._on_demand.get((offer.provider, offer.region, offer.instance_type))
+        return on_demand is not None and micros >= on_demand
+
+
+def _on_demand_prices(quotes: Sequence[Quote]) -> dict[tuple[str, str, str], int]:
+    """(provider, region, instance type) -> on-demand price per hour in micros."""
+    return {
+        (quote.offer.provider, quote.offer.region, quote.offer.instance_type): quote.price.micros
+        for quote in quotes
+        if quote.offer.purchase is Purchase.ON_DEMAND and quote.price is not None
+    }

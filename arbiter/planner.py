@@ -1,0 +1,336 @@
+"""The decision: plan(now, quotes, fleet, policy) -> Plan. Pure, and the only one there is.
+
+The daemon, `arbiter plan`, the API preview and the backtest all call it. It never reads a clock,
+never draws a random number, and the same values in any order of quotes give the same plan.
+
+What it keeps to:
+- a replica outside the rule is ended at once;
+- launch -> healthy -> drain -> terminate: a healthy replica is ended only when another one
+  answers in its place, or when the user orders it;
+- spot first; after `fallback_after` failures within a window, on-demand; back to spot by the same
+  rule that moves any replica to a cheaper place, which `min_stay_s` and `max_moves_per_day` bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+
+from arbiter.domain import (
+    Action,
+    ActionKind,
+    Candidate,
+    Plan,
+    Purchase,
+    Quote,
+    Refusal,
+    Replica,
+    ReplicaState,
+    Service,
+)
+from arbiter.market import Sifted, rank, sift
+from arbiter.policy import Policy, moves_left, spot_failures
+from arbiter.profiles import Profile
+from arbiter.sentences import sentence
+from arbiter.sizing import Fit, fit, usd_per_mtok
+from arbiter.sovereignty import Refused, judge
+
+TOP_CANDIDATES = 5
+COUNTED = (
+    ReplicaState.LAUNCHING,
+    ReplicaState.STARTING,
+    ReplicaState.HEALTHY,
+    ReplicaState.UNHEALTHY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Everything that is known of one service when it is planned.
+
+    Attributes:
+        owner: identity of this arbiter, part of every cluster's name.
+        replicas: all that are not settled: running, ending, or dead and not yet cleaned up.
+        refusals: remembered capacity failures, newest last.
+        moves: instants of the launches made for money.
+        not_launchable: provider -> why nothing is launched there.
+    """
+
+    service: Service
+    profile: Profile
+    owner: str
+    replicas: tuple[Replica, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    moves: tuple[datetime, ...] = ()
+    not_launchable: Mapping[str, str] = field(default_factory=dict)
+
+
+def plan(now: datetime, quotes: Sequence[Quote], fleet: Fleet, policy: Policy) -> Plan:
+    """What should be done now for one service.
+
+    Args:
+        now: the instant of the decision, aware UTC.
+        quotes: every known quote, eligible or not, in any order.
+        fleet: what runs, and what was refused.
+        policy: the rules in force.
+    """
+    sifted = sift(
+        now,
+        quotes,
+        fleet.profile,
+        policy,
+        not_launchable=fleet.not_launchable,
+        refusals=fleet.refusals,
+    )
+    steps = _Steps(now, fleet)
+    if fleet.service.down:
+        _end_everything(steps, fleet)
+    else:
+        kept = _end_what_may_not_stay(steps, fleet, policy)
+        _finish_replacements(steps, kept)
+        _shrink(steps, fleet, kept)
+        _grow(steps, fleet, policy, sifted, kept)
+        _improve(steps, fleet, policy, sifted, quotes, kept)
+    _clean_up(steps, fleet)
+    actions = tuple(steps.actions)
+    return Plan(
+        service=fleet.service.name,
+        at=now,
+        actions=actions,
+        candidates=sifted.candidates[:TOP_CANDIDATES],
+        eligible=len(sifted.candidates),
+        refused_by_rule=sifted.refused_by_rule(),
+        sentence=sentence(fleet.service, fleet.replicas, actions, sifted),
+    )
+
+
+class _Steps:
+    """The actions so far, with their derived ids and names."""
+
+    def __init__(self, now: datetime, fleet: Fleet) -> None:
+        self.now = now
+        self.actions: list[Action] = []
+        self._fleet = fleet
+        self._launched = 0
+        self._touched: set[str] = set()
+
+    def launch(
+        self,
+        candidate: Candidate,
+        reason: str,
+        replaces: str | None = None,
+        *,
+        for_money: bool = False,
+    ) -> None:
+        """Add a launch under the service's next name."""
+        service = self._fleet.service
+        number = service.generation + self._launched + 1
+        self._launched += 1
+        self.actions.append(
+            Action(
+                id=self._id(),
+                kind=ActionKind.LAUNCH,
+                service=service.name,
+                cluster=cluster_name(self._fleet.owner, service.name, number),
+                reason=reason,
+                offer=candidate.quote.offer,
+                price=candidate.quote.price,
+                variant=candidate.variant,
+                replaces=replaces,
+                for_money=for_money,
+            )
+        )
+
+    def drain(self, replica: Replica, reason: str) -> None:
+        """Take a replica out of traffic; it is ended once it is idle."""
+        self._end(ActionKind.DRAIN, replica, reason)
+
+    def terminate(self, replica: Replica, reason: str) -> None:
+        """End a replica."""
+        self._end(ActionKind.TERMINATE, replica, reason)
+
+    def touches(self, replica: Replica) -> bool:
+        """Whether this plan already ends the replica."""
+        return replica.cluster in self._touched
+
+    def _end(self, kind: ActionKind, replica: Replica, reason: str) -> None:
+        if replica.cluster in self._touched:
+            return
+        self._touched.add(replica.cluster)
+        self.actions.append(
+            Action(self._id(), kind, self._fleet.service.name, replica.cluster, reason)
+        )
+
+    def _id(self) -> str:
+        text = f"{self._fleet.owner}|{self._fleet.service.name}|{self.now.isoformat()}"
+        return sha256(f"{text}|{len(self.actions)}".encode()).hexdigest()[:16]
+
+
+def cluster_name(owner: str, service: str, number: int) -> str:
+    """The cluster of a service's n-th launch: the same for every retry of that launch."""
+    return f"arb-{owner}-{service}-{number}"
+
+
+def _end_everything(steps: _Steps, fleet: Fleet) -> None:
+    for replica in fleet.replicas:
+        steps.terminate(replica, "the service was ordered down")
+
+
+def _end_what_may_not_stay(steps: _Steps, fleet: Fleet, policy: Policy) -> list[Replica]:
+    """End misplaced replicas and those that never answered; return the ones that still count."""
+    kept = []
+    patience = timedelta(seconds=fleet.profile.serving.start_s)
+    for replica in fleet.replicas:
+        if not replica.state.alive:
+            continue
+        verdict = judge(replica.place, policy.sovereignty, replica.offer.tier)
+        if isinstance(verdict, Refused):
+            steps.terminate(replica, f"it stands where the rule refuses: {verdict.reason}")
+        elif replica.state is ReplicaState.DRAINING:
+            if steps.now - replica.changed_at >= timedelta(seconds=fleet.profile.serving.drain_s):
+                steps.terminate(replica, "drained")
+        elif replica.healthy_at is None and steps.now - replica.launched_at > patience:
+            steps.terminate(replica, f"it did not answer within {patience}")
+        else:
+            kept.append(replica)
+    return kept
+
+
+def _finish_replacements(steps: _Steps, kept: list[Replica]) -> None:
+    """Where the new one answers, take the old one out."""
+    by_name = {replica.cluster: replica for replica in kept}
+    for replica in list(kept):
+        old = by_name.get(replica.replaces or "")
+        if old is None or replica.state is not ReplicaState.HEALTHY:
+            continue
+        if old.state is ReplicaState.HEALTHY:
+            steps.drain(old, f"{replica.cluster} answers in its place")
+        else:
+            steps.terminate(old, f"{replica.cluster} answers in its place")
+        kept.remove(old)
+
+
+def _shrink(steps: _Steps, fleet: Fleet, kept: list[Replica]) -> None:
+    """End what is more than ordered: what does not answer first, then the dearest."""
+    standing = _standing(kept)
+    surplus = len(standing) - fleet.service.replicas
+    if surplus <= 0:
+        return
+
+    def dispensable(replica: Replica) -> tuple[bool, int, str]:
+        price = replica.price.micros if replica.price else 0
+        return (replica.state is ReplicaState.HEALTHY, -price, replica.cluster)
+
+    for replica in sorted(standing, key=dispensable)[:surplus]:
+        if replica.state is ReplicaState.HEALTHY:
+            steps.drain(replica, "fewer replicas were ordered")
+        else:
+            steps.terminate(replica, "fewer replicas were ordered")
+        kept.remove(replica)
+        for newcomer in [other for other in kept if other.replaces == replica.cluster]:
+            steps.terminate(newcomer, "what it was to replace is gone")
+            kept.remove(newcomer)
+
+
+def _grow(steps: _Steps, fleet: Fleet, policy: Policy, sifted: Sifted, kept: list[Replica]) -> None:
+    """Launch what is missing, and a stand-in for what stopped answering."""
+    used = {replica.offer.where for replica in kept}
+    for _ in range(fleet.service.replicas - len(_standing(kept))):
+        chosen = _choose(policy, fleet, sifted, steps.now, used)
+        if chosen is None:
+            return
+        used.add(chosen.quote.offer.where)
+        steps.launch(chosen, _launch_reason(fleet, policy, chosen, steps.now))
+    replaced = {replica.replaces for replica in kept}
+    silence = timedelta(seconds=policy.unhealthy_s)
+    for replica in kept:
+        silent = replica.state is ReplicaState.UNHEALTHY
+        if silent and steps.now - replica.changed_at >= silence and replica.cluster not in replaced:
+            chosen = _choose(policy, fleet, sifted, steps.now, used)
+            if chosen is not None:
+                steps.launch(chosen, f"{replica.cluster} stopped answering", replica.cluster)
+
+
+def _improve(
+    steps: _Steps,
+    fleet: Fleet,
+    policy: Policy,
+    sifted: Sifted,
+    quotes: Sequence[Quote],
+    kept: list[Replica],
+) -> None:
+    """Move one replica to a cheaper place, if the saving is worth it and the fleet is calm."""
+    calm = len(kept) == fleet.service.replicas and not steps.actions
+    if not calm or moves_left(policy, fleet.moves, steps.now) <= 0:
+        return
+    stay = timedelta(seconds=policy.min_stay_s)
+    settled = [
+        replica
+        for replica in kept
+        if replica.healthy_at is not None and steps.now - replica.healthy_at >= stay
+    ]
+    if len(settled) < len(kept) or not settled:
+        return
+    chosen = _choose(policy, fleet, sifted, steps.now, {r.offer.where for r in kept})
+    costs = _present_costs(fleet, quotes, settled)
+    if chosen is None or not costs:
+        return
+    dearest = max(costs, key=lambda cluster: (costs[cluster], cluster))
+    if chosen.usd_per_mtok <= costs[dearest] * (1 - policy.min_saving):
+        saving = 1 - chosen.usd_per_mtok / costs[dearest]
+        reason = f"{saving:.0%} cheaper than {dearest}"
+        steps.launch(chosen, reason, replaces=dearest, for_money=True)
+
+
+def _clean_up(steps: _Steps, fleet: Fleet) -> None:
+    """End what is dead already: a failed launch may have left half a cluster behind."""
+    for replica in fleet.replicas:
+        if not replica.state.alive and not steps.touches(replica):
+            steps.terminate(replica, replica.note or str(replica.state))
+
+
+def _standing(kept: Sequence[Replica]) -> list[Replica]:
+    """The replicas that count towards the order: a stand-in counts once its original is gone."""
+    names = {replica.cluster for replica in kept}
+    return [replica for replica in kept if replica.replaces not in names]
+
+
+def _choose(
+    policy: Policy, fleet: Fleet, sifted: Sifted, now: datetime, used: set[str]
+) -> Candidate | None:
+    """The cheapest candidate, in a place not used yet where that costs the same."""
+    candidates = list(sifted.candidates)
+    if spot_failures(policy, fleet.refusals, now) >= policy.fallback_after:
+        candidates = [c for c in candidates if c.quote.offer.purchase is not Purchase.SPOT]
+        candidates = candidates or list(sifted.candidates)
+    if not candidates:
+        return None
+    best = candidates[0].usd_per_mtok
+    level = [c for c in candidates if c.usd_per_mtok == best]
+    return min(level, key=lambda c: (c.quote.offer.where in used, rank(c)))
+
+
+def _launch_reason(fleet: Fleet, policy: Policy, chosen: Candidate, now: datetime) -> str:
+    failures = spot_failures(policy, fleet.refusals, now)
+    if chosen.quote.offer.purchase is Purchase.ON_DEMAND and failures >= policy.fallback_after:
+        return f"on-demand, after {failures} spot failures"
+    if failures:
+        return f"the cheapest left after {failures} spot failures"
+    return "the cheapest eligible offer"
+
+
+def _present_costs(
+    fleet: Fleet, quotes: Sequence[Quote], replicas: Sequence[Replica]
+) -> dict[str, Decimal]:
+    """Cluster -> USD per million tokens at today's price, or at the launch price when unquoted."""
+    quoted = {quote.offer.key: quote.price for quote in quotes}
+    costs = {}
+    for replica in replicas:
+        fitted = fit(fleet.profile, replica.offer.gpu, replica.offer.gpu_count)
+        price = quoted.get(replica.offer.key) or replica.price
+        if isinstance(fitted, Fit) and price is not None and price.currency == "USD":
+            costs[replica.cluster] = usd_per_mtok(price, fitted.tokens_per_s)
+    return costs

@@ -1,0 +1,97 @@
+"""A policy: the rules under which a service is placed, moved and paid for. Pure values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from arbiter.domain import OfferKey, Purchase, Refusal
+from arbiter.sovereignty import Rule
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the planner must respect, and when it may move.
+
+    Attributes:
+        sovereignty: who may run the machine, and where.
+        spot, on_demand: which purchases are allowed.
+        max_quote_age_s: an older quote is refused as stale.
+        max_usd_per_hour, max_usd_per_mtok: caps per replica and per million output tokens, USD.
+        min_saving: share by which a new place must be cheaper before a healthy replica moves.
+        min_stay_s: seconds a replica stays healthy in a place before it may move for money.
+        max_moves_per_day: moves for money of one service within any 24 hours. Together with
+            min_stay_s this bounds churn: losses force launches, prices never force more than this.
+        fallback_after: spot launches refused or lost within fallback_window_s before the next
+            replica is bought on demand.
+        fallback_window_s: seconds for which those failures count.
+        refusal_s: seconds for which refused capacity is not tried again; doubles with every
+            failure in a row, up to refusal_max_s.
+        unhealthy_s: seconds without an answer before a replica that was healthy is replaced.
+    """
+
+    name: str = "default"
+    sovereignty: Rule = field(default_factory=Rule)
+    spot: bool = True
+    on_demand: bool = True
+    max_quote_age_s: int = 3600
+    max_usd_per_hour: Decimal | None = None
+    max_usd_per_mtok: Decimal | None = None
+    min_saving: Decimal = Decimal("0.20")
+    min_stay_s: int = 1800
+    max_moves_per_day: int = 6
+    fallback_after: int = 3
+    fallback_window_s: int = 900
+    refusal_s: int = 300
+    refusal_max_s: int = 21_600
+    unhealthy_s: int = 60
+
+    def allows(self, purchase: Purchase) -> bool:
+        """Whether this way of buying is allowed."""
+        if purchase is Purchase.SPOT:
+            return self.spot
+        return self.on_demand
+
+    def remembered_until(self, at: datetime, failures: int) -> datetime:
+        """Until when a place is left alone after so many failures in a row (1 is the first)."""
+        wait = min(self.refusal_s * 2 ** min(failures - 1, 20), self.refusal_max_s)
+        return at + timedelta(seconds=wait)
+
+
+def next_refusal(
+    policy: Policy,
+    past: Iterable[Refusal],
+    key: OfferKey,
+    at: datetime,
+    reason: str,
+    *,
+    lost: bool,
+) -> Refusal:
+    """The memory of one more failure at an offer.
+
+    The count starts again once the place was left alone for as long as it was ever refused, so
+    that a bad hour is forgiven.
+    """
+    failures = 1
+    for refusal in past:
+        if refusal.key == key and at <= refusal.until + (refusal.until - refusal.at):
+            failures = refusal.failures + 1
+    until = policy.remembered_until(at, failures)
+    return Refusal(key, at, until, failures, reason, lost)
+
+
+def spot_failures(policy: Policy, refusals: Iterable[Refusal], now: datetime) -> int:
+    """Spot launches refused or lost lately, over all places."""
+    since = now - timedelta(seconds=policy.fallback_window_s)
+    return sum(
+        1 for refusal in refusals if refusal.key.purchase is Purchase.SPOT and refusal.at > since
+    )
+
+
+def moves_left(policy: Policy, moves: Iterable[datetime], now: datetime) -> int:
+    """How many moves for money may still be made now."""
+    return policy.max_moves_per_day - sum(1 for moved in moves if moved > now - DAY)

@@ -1,0 +1,52 @@
+"""What was decided, in one past-tense sentence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from arbiter.domain import Action, ActionKind, Replica, ReplicaState, Service
+from arbiter.market import Sifted
+
+
+def sentence(
+    service: Service, replicas: Sequence[Replica], actions: Sequence[Action], sifted: Sifted
+) -> str:
+    """The decision as people read it: the log line, the journal row and the page show this."""
+    parts = [_step(action, replicas, sifted) for action in actions]
+    if parts:
+        return f"{service.name}: {'; '.join(parts)}"
+    missing = service.replicas - sum(1 for replica in replicas if replica.state.alive)
+    if service.down:
+        return f"{service.name}: nothing was left to end"
+    if missing > 0 and not sifted.candidates:
+        return f"{service.name}: found no eligible offer, {_refusals(sifted)}"
+    return f"{service.name}: kept {_kept(replicas)}"
+
+
+def _step(action: Action, replicas: Sequence[Replica], sifted: Sifted) -> str:
+    if action.kind is ActionKind.LAUNCH and action.offer is not None:
+        offer = action.offer
+        eligible = len(sifted.candidates)
+        return (
+            f"chose {offer.where} {offer.instance_type} {offer.gpu}:{offer.gpu_count} "
+            f"{offer.purchase} at {action.price} an hour ({action.reason}; "
+            f"{eligible} eligible, {len(sifted.refused)} refused)"
+        )
+    where = next((r.offer.where for r in replicas if r.cluster == action.cluster), "?")
+    verb = "drained" if action.kind is ActionKind.DRAIN else "ended"
+    return f"{verb} {action.cluster} on {where} ({action.reason})"
+
+
+def _kept(replicas: Sequence[Replica]) -> str:
+    alive = [replica for replica in replicas if replica.state.alive]
+    if not alive:
+        return "nothing"
+    healthy = sum(1 for replica in alive if replica.state is ReplicaState.HEALTHY)
+    places = ", ".join(sorted({f"{r.offer.where} {r.offer.purchase}" for r in alive}))
+    noun = "replica" if len(alive) == 1 else "replicas"
+    return f"{len(alive)} {noun}, {healthy} healthy, on {places}"
+
+
+def _refusals(sifted: Sifted) -> str:
+    counted = [f"{count} by {rule}" for rule, count in sifted.refused_by_rule().items()]
+    return "refused " + ", ".join(counted) if counted else "no offer is known: run arbiter poll"

@@ -1,0 +1,192 @@
+"""Opening the database: the engine, the migrations, and one clear line when it cannot be used."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from arbiter.errors import StoreError
+from arbiter.resources import resource_dir
+from arbiter.store import SCHEMA
+
+_MIGRATION_LOCK = 7_462_001  # PostgreSQL advisory lock: one migration at a time
+_migrating = threading.Lock()
+
+
+def parse_url(url: str) -> URL:
+    """The database URL, with psycopg 3 as PostgreSQL's driver.
+
+    Raises:
+        StoreError: the URL is not one, or names another database system.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(
+            "database_url is not a URL",
+            "use sqlite:////path/arbiter.db or postgresql://user@host/name",
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise StoreError(f"database_url names {backend}", "use SQLite or PostgreSQL")
+    return parsed
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for the URL; SQLite's folder is made, nothing is connected yet.
+
+    Raises:
+        StoreError: the URL is wrong, its driver is missing, or the folder cannot be made.
+    """
+    parsed = parse_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed)
+    try:
+        return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=10)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StoreError(
+            "the PostgreSQL driver is not installed", "pip install 'arbiter[postgresql]'"
+        ) from error
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database and url.database != ":memory:":
+        folder = Path(url.database).resolve().parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
+    engine = create_engine(url, connect_args={"timeout": 15})
+
+    def prepare(connection: Any, _record: object) -> None:
+        # WAL: readers never wait for the one writer. FULL: a committed intent survives power loss.
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(engine, "connect", prepare)
+    # Take the write lock at the start: two writers then queue instead of failing half-way.
+    event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(engine, "connect", lambda c, _r: setattr(c, "isolation_level", None))
+    return engine
+
+
+class Store:
+    """An open database of the right schema.
+
+    Args:
+        url: database URL.
+        migrate: bring an older schema up; otherwise an older one is refused.
+
+    Raises:
+        StoreError: it cannot be opened, is newer than this arbiter, or is not ours.
+    """
+
+    def __init__(self, url: str, *, migrate: bool = True) -> None:
+        self.url = url
+        self.engine = make_engine(url)
+        with told_clearly(self.engine):
+            found = schema_of(self.engine)
+            if found != SCHEMA and migrate:
+                upgrade(self.engine)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction, committed at the end. No network call belongs inside.
+
+        Raises:
+            StoreError: the database refused, with the reason in one line.
+        """
+        with told_clearly(self.engine), self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+
+@contextmanager
+def told_clearly(engine: Engine) -> Iterator[None]:
+    """Turn the driver's errors into one line that a user can act on."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreError(*explain(engine.url, error)) from error
+
+
+def explain(url: URL, error: DBAPIError) -> tuple[str, str | None]:
+    """What went wrong with the database, and what to do. Never shows the password."""
+    shown = url.render_as_string(hide_password=True)
+    reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+    lowered = reason.lower()
+    if "disk is full" in lowered or "no space left" in lowered:
+        return f"the disk of {shown} is full", "free some space; nothing was half-written"
+    if "locked" in lowered:
+        return f"{shown} is held by another program", "end it, or try again"
+    if "not a database" in lowered or "malformed" in lowered:
+        return f"{shown} is not a database: {reason}", "move the file away and poll again"
+    if "readonly" in lowered or "unable to open" in lowered:
+        return f"{shown} cannot be written: {reason}", "check the folder's permissions"
+    return f"the database {shown} refused: {reason}", None
+
+
+def schema_of(engine: Engine) -> str | None:
+    """The revision of the schema, or None for an empty database.
+
+    Raises:
+        StoreError: the database holds other tables, or is newer than this arbiter.
+    """
+    with engine.connect() as connection:
+        names = inspect(connection).get_table_names()
+        if "alembic_version" not in names:
+            if names:
+                shown = engine.url.render_as_string(hide_password=True)
+                raise StoreError(
+                    f"{shown} holds other tables", "give arbiter a database of its own"
+                )
+            return None
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found is not None and found not in known_revisions():
+        raise newer_schema(str(found))
+    return found
+
+
+def newer_schema(found: str) -> StoreError:
+    """The error for a database that a later arbiter has migrated."""
+    return StoreError(
+        f"the database has schema {found}, newer than this arbiter's {SCHEMA}",
+        "install the newer arbiter, or point ARBITER_DATABASE_URL elsewhere",
+    )
+
+
+def known_revisions() -> frozenset[str]:
+    """The revisions that this arbiter has migrations for."""
+    files = (resource_dir("migrations") / "versions").glob("[0-9]*.py")
+    return frozenset(path.name.split("_", 1)[0] for path in files)
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the schema to the newest revision, one process at a time."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    # A percent sign in a path would be read as interpolation.
+    location = os.fspath(resource_dir("migrations")).replace("%", "%%")
+    config.set_main_option("script_location", location)
+    with _migrating, engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

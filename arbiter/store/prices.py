@@ -1,0 +1,340 @@
+"""Writing prices: a row per change, an interval per row, a heartbeat per poll.
+
+A poll that changes nothing writes one heartbeat and no price row. The comparison runs against a
+`PriceBook` in memory, so that twelve thousand unchanged quotes cost a dict lookup each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from arbiter.domain import Purchase
+from arbiter.provider import PricedOffer
+from arbiter.store.tables import coverage, poll, price_change, price_now, series
+
+SeriesKey = tuple[str, str, str, str, str, str]
+"""(tier, region, zone or "", instance type, purchase, currency) within one provider."""
+
+
+class Standing(NamedTuple):
+    """The price of a series as it stands: id, micros, and since when (epoch seconds)."""
+
+    series_id: int
+    micros: int
+    valid_from: int
+
+
+@dataclass(frozen=True, slots=True)
+class PollRow:
+    """The account of one poll.
+
+    Attributes:
+        state: "ok", "degraded" (something is missing) or "failed" (nothing came).
+        changes: price rows written; withdrawn: series that are no longer sold.
+        skips: reason -> count; malformed: how many rows should not have looked as they did.
+        reasons: why it is degraded or failed.
+    """
+
+    provider: str
+    started_at: datetime
+    finished_at: datetime
+    state: str
+    offers: int = 0
+    changes: int = 0
+    withdrawn: int = 0
+    skips: Mapping[str, int] = field(default_factory=dict)
+    malformed: int = 0
+    reasons: tuple[str, ...] = ()
+
+
+class PriceBook:
+    """The standing prices of one provider, kept in memory between polls.
+
+    Another process may write too (a poll typed beside the daemon), so the book knows the last
+    poll it has seen and reads itself anew when the database has gone on.
+    """
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider
+        self._poll_id: int | None = -1
+        self._standing: dict[SeriesKey, Standing] = {}
+        self._ids: dict[SeriesKey, int] = {}
+
+    def refresh(self, connection: Connection) -> None:
+        """Read the standing prices, if the database has gone on without us."""
+        last = connection.execute(
+            select(func.max(poll.c.id)).where(poll.c.provider == self.provider)
+        ).scalar()
+        if last == self._poll_id:
+            return
+        rows = connection.execute(
+            select(
+                series.c.tier,
+                series.c.region,
+                series.c.zone,
+                series.c.instance_type,
+                series.c.purchase,
+                series.c.currency,
+                series.c.id,
+                price_now.c.price_micros,
+                price_now.c.valid_from,
+            )
+            .outerjoin(price_now, price_now.c.series_id == series.c.id)
+            .where(series.c.provider == self.provider)
+        ).all()
+        self._ids = {tuple(row[:6]): row[6] for row in rows}
+        self._standing = {
+            tuple(row[:6]): Standing(row[6], row[7], row[8]) for row in rows if row[7] is not None
+        }
+        self._poll_id = last
+
+    def record(
+        self,
+        connection: Connection,
+        offers: Sequence[PricedOffer],
+        covered: frozenset[tuple[str, Purchase]],
+        row: PollRow,
+    ) -> PollRow:
+        """Write what changed, close what is gone, and leave the heartbeat.
+
+        Returns the row as written, with the counts of changes and withdrawals. On an error the
+        transaction is lost and the book must be thrown away.
+        """
+        self.refresh(connection)
+        seen_at = int(row.finished_at.timestamp())
+        changed, seen = self._changed(offers)
+        gone = [
+            (key, standing)
+            for key, standing in self._standing.items()
+            if (key[1], key[4]) in covered and key not in seen
+        ]
+        self._write_changes(connection, changed, seen_at)
+        self._withdraw(connection, gone, seen_at)
+        _beat(connection, self.provider, covered, seen_at)
+        written = PollRow(
+            self.provider,
+            row.started_at,
+            row.finished_at,
+            row.state,
+            len(offers),
+            len(changed),
+            len(gone),
+            row.skips,
+            row.malformed,
+            row.reasons,
+        )
+        self._poll_id = write_poll(connection, written)
+        return written
+
+    def _changed(
+        self, offers: Sequence[PricedOffer]
+    ) -> tuple[dict[SeriesKey, PricedOffer], set[SeriesKey]]:
+        standing = self._standing
+        changed: dict[SeriesKey, PricedOffer] = {}
+        seen: set[SeriesKey] = set()
+        for offer in offers:
+            price = offer.price
+            key = (
+                offer.tier,
+                offer.region,
+                offer.zone or "",
+                offer.instance_type,
+                offer.purchase,
+                price.currency,
+            )
+            seen.add(key)
+            known = standing.get(key)
+            if known is None or known.micros != price.micros:
+                changed[key] = offer
+        return changed, seen
+
+    def _write_changes(
+        self, connection: Connection, changed: Mapping[SeriesKey, PricedOffer], seen_at: int
+    ) -> None:
+        if not changed:
+            return
+        returned = self._ended(connection, [k for k in changed if k not in self._standing])
+        self._name_new_series(connection, changed)
+        closed, opened, current = [], [], []
+        for key, offer in changed.items():
+            series_id, known = self._ids[key], self._standing.get(key)
+            since = _since(offer.priced_at, known, returned.get(key), seen_at)
+            micros = offer.price.micros
+            if known is not None:
+                closed.append({"b_id": series_id, "b_from": known.valid_from, "b_to": since})
+            row = {"series_id": series_id, "price_micros": micros, "valid_from": since}
+            opened.append(row)
+            priced_at = int(offer.priced_at.timestamp()) if offer.priced_at else None
+            current.append({**row, "priced_at": priced_at})
+            self._standing[key] = Standing(series_id, micros, since)
+        _close(connection, closed)
+        connection.execute(insert(price_change), opened)
+        connection.execute(
+            delete(price_now).where(price_now.c.series_id == bindparam("b_id")),
+            [{"b_id": row["series_id"]} for row in current],
+        )
+        connection.execute(insert(price_now), current)
+
+    def _ended(self, connection: Connection, keys: Sequence[SeriesKey]) -> dict[SeriesKey, int]:
+        """For series that were withdrawn and are back: when their last interval ended."""
+        ids = {self._ids[key]: key for key in keys if key in self._ids}
+        if not ids:
+            return {}
+        ends = connection.execute(
+            select(price_change.c.series_id, func.max(price_change.c.valid_to))
+            .where(price_change.c.series_id.in_(list(ids)))
+            .group_by(price_change.c.series_id)
+        ).all()
+        return {ids[series_id]: end for series_id, end in ends if end is not None}
+
+    def _name_new_series(
+        self, connection: Connection, changed: Mapping[SeriesKey, PricedOffer]
+    ) -> None:
+        new = [(key, offer) for key, offer in changed.items() if key not in self._ids]
+        if not new:
+            return
+        first = (connection.execute(select(func.max(series.c.id))).scalar() or 0) + 1
+        connection.execute(
+            insert(series),
+            [
+                {
+                    "id": first + number,
+                    "provider": self.provider,
+                    "tier": key[0],
+                    "region": key[1],
+                    "zone": key[2],
+                    "instance_type": key[3],
+                    "purchase": key[4],
+                    "currency": key[5],
+                    "gpu": offer.gpu,
+                    "gpu_count": offer.gpu_count,
+                    "source": offer.source,
+                }
+                for number, (key, offer) in enumerate(new)
+            ],
+        )
+        self._ids.update((key, first + number) for number, (key, _) in enumerate(new))
+
+    def _withdraw(
+        self, connection: Connection, gone: Iterable[tuple[SeriesKey, Standing]], seen_at: int
+    ) -> None:
+        rows = list(gone)
+        if not rows:
+            return
+        _close(
+            connection,
+            [
+                {
+                    "b_id": s.series_id,
+                    "b_from": s.valid_from,
+                    "b_to": max(seen_at, s.valid_from + 1),
+                }
+                for _, s in rows
+            ],
+        )
+        connection.execute(
+            delete(price_now).where(price_now.c.series_id == bindparam("b_id")),
+            [{"b_id": standing.series_id} for _, standing in rows],
+        )
+        for key, _ in rows:
+            del self._standing[key]
+
+
+def _since(
+    priced_at: datetime | None, known: Standing | None, ended: int | None, seen_at: int
+) -> int:
+    """When a new price began: as the provider says, but never inside an earlier interval."""
+    since = min(int(priced_at.timestamp()), seen_at) if priced_at else seen_at
+    if known is not None and since <= known.valid_from:
+        return max(seen_at, known.valid_from + 1)
+    if ended is not None and since < ended:
+        return max(seen_at, ended)
+    return since
+
+
+def _close(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        connection.execute(
+            update(price_change)
+            .where(
+                price_change.c.series_id == bindparam("b_id"),
+                price_change.c.valid_from == bindparam("b_from"),
+            )
+            .values(valid_to=bindparam("b_to")),
+            list(rows),
+        )
+
+
+def _beat(
+    connection: Connection,
+    provider: str,
+    covered: frozenset[tuple[str, Purchase]],
+    seen_at: int,
+) -> None:
+    """Note that these parts of the provider were seen whole."""
+    rows = [
+        {"provider": provider, "region": region, "purchase": purchase, "seen_at": seen_at}
+        for region, purchase in sorted(covered)
+    ]
+    if not rows:
+        return
+    upsert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+    statement = upsert(coverage)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["provider", "region", "purchase"],
+            set_={"seen_at": statement.excluded.seen_at},
+        ),
+        rows,
+    )
+
+
+def write_poll(connection: Connection, row: PollRow) -> int:
+    """Append the account of a poll; returns its id."""
+    result = connection.execute(
+        insert(poll).values(
+            provider=row.provider,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            state=row.state,
+            offers=row.offers,
+            changes=row.changes,
+            withdrawn=row.withdrawn,
+            skipped=sum(row.skips.values()),
+            malformed=row.malformed,
+            skips=json.dumps(dict(row.skips)),
+            reasons=json.dumps(row.reasons),
+        )
+    )
+    return int(result.inserted_primary_key[0])
+
+
+def last_polls(connection: Connection) -> list[PollRow]:
+    """The newest poll of every provider, by name."""
+    newest = select(func.max(poll.c.id)).group_by(poll.c.provider).scalar_subquery()
+    rows = connection.execute(
+        select(poll).where(poll.c.id.in_(newest)).order_by(poll.c.provider)
+    ).mappings()
+    return [
+        PollRow(
+            row["provider"],
+            row["started_at"],
+            row["finished_at"],
+            row["state"],
+            row["offers"],
+            row["changes"],
+            row["withdrawn"],
+            json.loads(row["skips"]),
+            row["malformed"],
+            tuple(json.loads(row["reasons"])),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,251 @@
+"""The schema, as SQLAlchemy Core tables. Rows stay plain, so that a BI tool can read them.
+
+Prices: whole seconds since 1970 UTC and integers of a millionth of the currency, which keeps a
+change row near 24 bytes. Journal: timestamps and text. Every column of a name with `_micros` is
+money in millionths of the row's (or its series') currency, per hour, for the whole instance.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on every database; SQLite itself would drop the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime must not be stored")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# --- prices ---------------------------------------------------------------------------------
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("zone", Text, nullable=False),  # '' where the price holds for the whole region
+    Column("instance_type", Text, nullable=False),
+    Column("purchase", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("gpu", Text, nullable=False),
+    Column("gpu_count", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    UniqueConstraint("provider", "tier", "region", "zone", "instance_type", "purchase", "currency"),
+)
+
+# One row per change. `valid_to` is NULL while the price stands; a gap means that it was not sold.
+price_change = Table(
+    "price_change",
+    metadata,
+    Column("series_id", Integer, ForeignKey("series.id"), primary_key=True),
+    Column("valid_from", BigInteger, primary_key=True),
+    Column("valid_to", BigInteger),
+    Column("price_micros", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What stands now, one row per series that is on sale: what the planner reads.
+price_now = Table(
+    "price_now",
+    metadata,
+    Column("series_id", Integer, ForeignKey("series.id"), primary_key=True),
+    Column("price_micros", BigInteger, nullable=False),
+    Column("valid_from", BigInteger, nullable=False),
+    Column("priced_at", BigInteger),  # as the provider says; NULL where it does not
+)
+
+# When a part of a provider was last seen whole: the age of every quote in it.
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("region", Text, primary_key=True),
+    Column("purchase", Text, primary_key=True),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+poll = Table(
+    "poll",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Column("state", Text, nullable=False),  # ok | degraded | failed
+    Column("offers", Integer, nullable=False),
+    Column("changes", Integer, nullable=False),
+    Column("withdrawn", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("malformed", Integer, nullable=False),
+    Column("skips", Text, nullable=False),  # JSON: reason -> count
+    Column("reasons", Text, nullable=False),  # JSON: why it is degraded or failed
+    Index(None, "provider", "id"),
+)
+
+# --- fleet ----------------------------------------------------------------------------------
+
+service = Table(
+    "service",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("profile", Text, nullable=False),
+    Column("replicas", Integer, nullable=False),
+    Column("tags", Text, nullable=False),  # JSON
+    Column("sovereignty", Text),
+    Column("paused", Boolean, nullable=False),
+    Column("down", Boolean, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+replica = Table(
+    "replica",
+    metadata,
+    Column("cluster", Text, primary_key=True),
+    Column("service", Text, ForeignKey("service.name"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("zone", Text),
+    Column("instance_type", Text, nullable=False),
+    Column("gpu", Text, nullable=False),
+    Column("gpu_count", Integer, nullable=False),
+    Column("purchase", Text, nullable=False),
+    Column("variant", Text),
+    Column("price_micros", BigInteger),
+    Column("currency", Text),
+    Column("launched_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("healthy_at", UtcDateTime),
+    Column("endpoint", Text),
+    Column("request_id", Text),
+    Column("replaces", Text),
+    Column("observed_region", Text),
+    Column("observed_zone", Text),
+    Column("note", Text, nullable=False),
+    Index(None, "service", "state"),
+)
+
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("offer_key", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("lost", Boolean, nullable=False),
+    Index(None, "at"),
+)
+
+# --- journal: append-only, written in the transaction that changes the state ------------------
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("plan", Text, nullable=False),  # JSON
+    Column("inputs", LargeBinary, nullable=False),  # what plan() was given: zlib of JSON
+    Index(None, "service", "at"),
+)
+
+action = Table(
+    "action",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("decision_id", Text, ForeignKey("decision.id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("for_money", Boolean, nullable=False),
+    Column("state", Text, nullable=False),  # intent | submitted | done | failed | abandoned
+    Column("request_id", Text),
+    Column("body", Text, nullable=False),  # JSON of the action
+    Column("error", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "state"),
+    Index(None, "service", "created_at"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("service", Text),
+    Column("cluster", Text),
+    Column("decision_id", Text),
+    Column("sentence", Text, nullable=False),
+    Index(None, "service", "id"),
+)
+
+# --- this arbiter -------------------------------------------------------------------------------
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
