@@ -8,12 +8,19 @@ fails is pydantic imported to report every error at once, with its line.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+
+from arbiter.errors import ProfileError
+from arbiter.resources import resource_dir
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?")
-REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+REPOSITORY = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"  # owner/model on the hub
+    r"|(/|(s3|gs|az)://)[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
+)
 
 
 class Quantization(StrEnum):
@@ -135,3 +142,75 @@ class Profile:
     gpus: tuple[str, ...] = ()
     licence: str = ""
     gated: bool = False
+
+
+def load_profile(name: str, search_path: Sequence[Path] = ()) -> Profile:
+    """The profile of that name.
+
+    Args:
+        name: as the user typed it.
+        search_path: folders of the user's own profiles; the first that has the file wins, and
+            arbiter's own profiles come last.
+
+    Raises:
+        ProfileError: there is no such profile, or its file is malformed; then the message has one
+            line, with file and line number, for every problem in it.
+    """
+    folders = _folders(search_path)
+    if NAME.fullmatch(name):
+        for folder in folders:
+            path = folder / f"{name}.yaml"
+            if path.is_file():
+                return read_profile(path)
+    raise _unknown(name, folders)
+
+
+def profile_names(search_path: Sequence[Path] = ()) -> tuple[str, ...]:
+    """The names of all profiles that `load_profile` would find, sorted."""
+    files = (path for folder in _folders(search_path) for path in folder.glob("*.yaml"))
+    return tuple(sorted({path.stem for path in files if NAME.fullmatch(path.stem)}))
+
+
+def read_profile(path: Path) -> Profile:
+    """The profile in a file.
+
+    Raises:
+        ProfileError: as of load_profile.
+    """
+    import msgspec
+
+    from arbiter import profile_checks, schema_errors, strict_yaml
+
+    try:
+        document = strict_yaml.read(path)
+    except strict_yaml.Unreadable as error:
+        raise ProfileError(error.message, error.hint) from None
+    problems = [
+        *document.problems,
+        *schema_errors.unknown_keys(document.data, Profile),
+        *profile_checks.problems(document.data, path.stem),
+    ]
+    try:
+        profile = msgspec.convert(document.data, Profile)
+    except msgspec.ValidationError as error:
+        found = schema_errors.type_problems(document.data, Profile)
+        problems += found or [strict_yaml.Problem((), str(error))]
+    if problems:
+        raise ProfileError(document.report(problems))
+    return profile
+
+
+def _folders(search_path: Sequence[Path]) -> list[Path]:
+    return [*search_path, resource_dir("templates") / "profiles"]
+
+
+def _unknown(name: str, folders: Sequence[Path]) -> ProfileError:
+    from difflib import get_close_matches
+
+    known = profile_names(folders[:-1])
+    near = get_close_matches(name.lower(), known, n=3)
+    guess = f"did you mean {' or '.join(near)}" if near else f"there are {', '.join(known)}"
+    looked = ", ".join(str(folder) for folder in folders)
+    return ProfileError(
+        f"there is no profile {name!r}", f"{guess}; a profile is a file NAME.yaml in {looked}"
+    )
