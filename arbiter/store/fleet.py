@@ -1,0 +1,268 @@
+"""Services, their replicas, and the memory of refused capacity."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from arbiter.domain import (
+    Offer,
+    OfferKey,
+    Purchase,
+    Refusal,
+    Replica,
+    ReplicaState,
+    Service,
+)
+from arbiter.errors import ArbiterError, UnknownName
+from arbiter.money import Price
+from arbiter.regions import Atlas
+from arbiter.store.tables import refusal, replica, service
+
+REFUSALS_KEPT = timedelta(days=2)
+"""How far back refusals are read: longer than any memory of them lasts."""
+
+
+def services(connection: Connection) -> list[Service]:
+    """All services, by name, those that were ordered down among them."""
+    rows = connection.execute(select(service).order_by(service.c.name)).mappings()
+    return [_service(row) for row in rows]
+
+
+def find_service(connection: Connection, name: str) -> Service | None:
+    """The service of that name, or None."""
+    row = connection.execute(select(service).where(service.c.name == name)).mappings().first()
+    return _service(row) if row else None
+
+
+def get_service(connection: Connection, name: str) -> Service:
+    """The service of that name.
+
+    Raises:
+        UnknownName: there is none; the hint names the nearest.
+    """
+    found = find_service(connection, name)
+    if found is not None:
+        return found
+    known = [one.name for one in services(connection)]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else "see: arbiter status"
+    raise UnknownName(f"no service is called {name!r}", hint)
+
+
+def add_service(connection: Connection, new: Service, now: datetime) -> Service:
+    """Add a service, or order an existing one up again with the new figures.
+
+    Raises:
+        ArbiterError: a service of that name serves another profile and is not down.
+    """
+    old = find_service(connection, new.name)
+    if (
+        old is not None
+        and old.profile != new.profile
+        and not (old.down and not _unsettled(connection, new.name))
+    ):
+        raise ArbiterError(
+            f"the service {new.name} serves {old.profile}",
+            f"choose another --name, or first: arbiter down {new.name}",
+        )
+    values: dict[str, Any] = {
+        "profile": new.profile,
+        "replicas": new.replicas,
+        "tags": json.dumps(dict(sorted(new.tags.items()))),
+        "sovereignty": new.sovereignty,
+        "paused": new.paused,
+        "down": False,
+    }
+    if old is None:
+        connection.execute(
+            insert(service).values(name=new.name, generation=0, created_at=now, **values)
+        )
+        return replace(new, generation=0, down=False)
+    connection.execute(update(service).where(service.c.name == new.name).values(**values))
+    return replace(new, generation=old.generation, down=False)
+
+
+def order(
+    connection: Connection,
+    name: str,
+    *,
+    down: bool | None = None,
+    paused: bool | None = None,
+    replicas: int | None = None,
+) -> Service:
+    """Change what was ordered of a service.
+
+    Raises:
+        UnknownName: there is no such service.
+    """
+    get_service(connection, name)
+    values = {"down": down, "paused": paused, "replicas": replicas}
+    given = {key: value for key, value in values.items() if value is not None}
+    if given:
+        connection.execute(update(service).where(service.c.name == name).values(**given))
+    return get_service(connection, name)
+
+
+def replicas(
+    connection: Connection, atlas: Atlas, name: str | None = None, *, settled: bool = False
+) -> list[Replica]:
+    """Replicas in the order of their launch.
+
+    Args:
+        name: of one service; None is all.
+        settled: also those that are ended and cleaned up.
+    """
+    query = select(replica).order_by(replica.c.launched_at, replica.c.cluster)
+    if name is not None:
+        query = query.where(replica.c.service == name)
+    if not settled:
+        query = query.where(replica.c.state != ReplicaState.TERMINATED.value)
+    return [_replica(row, atlas) for row in connection.execute(query).mappings()]
+
+
+def add_replica(connection: Connection, new: Replica, variant: str | None) -> None:
+    """Note a replica that is about to be launched, and use up its name."""
+    offer = new.offer
+    connection.execute(
+        insert(replica).values(
+            cluster=new.cluster,
+            service=new.service,
+            state=new.state.value,
+            provider=offer.provider,
+            tier=offer.tier,
+            region=offer.region,
+            zone=offer.zone,
+            instance_type=offer.instance_type,
+            gpu=offer.gpu,
+            gpu_count=offer.gpu_count,
+            purchase=offer.purchase.value,
+            variant=variant,
+            price_micros=new.price.micros if new.price else None,
+            currency=new.price.currency if new.price else None,
+            launched_at=new.launched_at,
+            changed_at=new.changed_at,
+            replaces=new.replaces,
+            note=new.note,
+        )
+    )
+    connection.execute(
+        update(service)
+        .where(service.c.name == new.service)
+        .values(generation=service.c.generation + 1)
+    )
+
+
+def save_replica(connection: Connection, changed: Replica) -> None:
+    """Write what is seen of a replica."""
+    connection.execute(
+        update(replica)
+        .where(replica.c.cluster == changed.cluster)
+        .values(
+            state=changed.state.value,
+            changed_at=changed.changed_at,
+            healthy_at=changed.healthy_at,
+            endpoint=changed.endpoint,
+            request_id=changed.request_id,
+            observed_region=changed.observed_region,
+            observed_zone=changed.observed_zone,
+            note=changed.note,
+        )
+    )
+
+
+def refusals(connection: Connection, now: datetime) -> list[Refusal]:
+    """Capacity failures of all services, oldest first: a place that is empty is empty for all."""
+    rows = connection.execute(
+        select(refusal).where(refusal.c.at > now - REFUSALS_KEPT).order_by(refusal.c.id)
+    ).mappings()
+    return [
+        Refusal(
+            OfferKey.parse(row["offer_key"]),
+            row["at"],
+            row["until"],
+            row["failures"],
+            row["reason"],
+            row["lost"],
+        )
+        for row in rows
+    ]
+
+
+def add_refusal(connection: Connection, name: str, new: Refusal) -> None:
+    """Remember refused or lost capacity."""
+    connection.execute(
+        insert(refusal).values(
+            service=name,
+            offer_key=str(new.key),
+            at=new.at,
+            until=new.until,
+            failures=new.failures,
+            reason=new.reason,
+            lost=new.lost,
+        )
+    )
+
+
+def variant_of(connection: Connection, cluster: str) -> str | None:
+    """The quantization that a replica was launched with."""
+    return connection.execute(
+        select(replica.c.variant).where(replica.c.cluster == cluster)
+    ).scalar()
+
+
+def _unsettled(connection: Connection, name: str) -> bool:
+    query = select(replica.c.cluster).where(
+        replica.c.service == name, replica.c.state != ReplicaState.TERMINATED.value
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _service(row: RowMapping) -> Service:
+    return Service(
+        row["name"],
+        row["profile"],
+        row["replicas"],
+        json.loads(row["tags"]),
+        row["sovereignty"],
+        row["paused"],
+        row["down"],
+        row["generation"],
+    )
+
+
+def _replica(row: RowMapping, atlas: Atlas) -> Replica:
+    offer = Offer(
+        row["provider"],
+        row["tier"],
+        row["region"],
+        row["zone"],
+        row["instance_type"],
+        row["gpu"],
+        row["gpu_count"],
+        Purchase(row["purchase"]),
+        atlas.place(row["provider"], row["region"]),
+    )
+    seen = row["observed_region"]
+    return Replica(
+        cluster=row["cluster"],
+        service=row["service"],
+        offer=offer,
+        price=None if row["price_micros"] is None else Price(row["price_micros"], row["currency"]),
+        state=ReplicaState(row["state"]),
+        launched_at=row["launched_at"],
+        changed_at=row["changed_at"],
+        healthy_at=row["healthy_at"],
+        endpoint=row["endpoint"],
+        request_id=row["request_id"],
+        replaces=row["replaces"],
+        observed_region=seen,
+        observed_zone=row["observed_zone"],
+        observed_place=atlas.place(row["provider"], seen) if seen else None,
+        note=row["note"],
+    )

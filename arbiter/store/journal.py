@@ -1,0 +1,313 @@
+"""The journal: decisions, the actions they led to, and events. Append-only.
+
+An intent is committed before its call, the request id right after it, the outcome at the end. What
+plan() was given is kept with each decision, so that the decision can be replayed byte for byte.
+"""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from arbiter import __version__
+from arbiter.domain import Action, ActionKind, Plan, Quote
+from arbiter.errors import UnknownName
+from arbiter.planner import Fleet
+from arbiter.policy import Policy
+from arbiter.store.tables import action, decision, event, meta
+
+
+class ActionState(StrEnum):
+    """How far an action has come."""
+
+    INTENT = "intent"
+    SUBMITTED = "submitted"
+    DONE = "done"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+OPEN = (ActionState.INTENT.value, ActionState.SUBMITTED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What plan() was given."""
+
+    now: datetime
+    quotes: tuple[Quote, ...]
+    fleet: Fleet
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRow:
+    """One action with its outcome so far."""
+
+    action: Action
+    decision_id: str
+    state: ActionState
+    request_id: str | None
+    error: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """One journaled decision with its actions."""
+
+    id: str
+    service: str
+    at: datetime
+    sentence: str
+    policy: str
+    version: str
+    plan: Plan
+    actions: tuple[ActionRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """Something that happened, as one past-tense sentence."""
+
+    id: int
+    at: datetime
+    kind: str
+    service: str | None
+    cluster: str | None
+    decision_id: str | None
+    sentence: str
+
+
+def encode(value: Plan | Inputs) -> bytes:
+    """Canonical JSON: equal values give equal bytes."""
+    return msgspec.json.encode(value, order="deterministic")
+
+
+def write_decision(connection: Connection, plan: Plan, inputs: Inputs) -> str:
+    """Journal a decision and the intents of its actions; returns its id."""
+    decision_id = secrets.token_hex(6)
+    connection.execute(
+        insert(decision).values(
+            id=decision_id,
+            service=plan.service,
+            at=plan.at,
+            sentence=plan.sentence,
+            policy=inputs.policy.name,
+            version=__version__,
+            plan=encode(plan).decode(),
+            inputs=zlib.compress(encode(inputs), 6),
+        )
+    )
+    for ordinal, step in enumerate(plan.actions):
+        connection.execute(
+            insert(action).values(
+                id=step.id,
+                decision_id=decision_id,
+                ordinal=ordinal,
+                service=step.service,
+                kind=step.kind.value,
+                cluster=step.cluster,
+                for_money=step.for_money,
+                state=ActionState.INTENT.value,
+                body=msgspec.json.encode(step).decode(),
+                error="",
+                created_at=plan.at,
+                updated_at=plan.at,
+            )
+        )
+    return decision_id
+
+
+def set_action(
+    connection: Connection,
+    action_id: str,
+    state: ActionState,
+    now: datetime,
+    *,
+    request_id: str | None = None,
+    error: str = "",
+) -> None:
+    """Note how far an action has come."""
+    values = {"state": state.value, "updated_at": now, "error": error}
+    if request_id is not None:
+        values["request_id"] = request_id
+    connection.execute(update(action).where(action.c.id == action_id).values(**values))
+
+
+def close_launch(
+    connection: Connection, cluster: str, state: ActionState, now: datetime, error: str = ""
+) -> None:
+    """Close the launch of a cluster, if it is open."""
+    connection.execute(
+        update(action)
+        .where(
+            action.c.cluster == cluster,
+            action.c.kind == ActionKind.LAUNCH.value,
+            action.c.state.in_(OPEN),
+        )
+        .values(state=state.value, updated_at=now, error=error)
+    )
+
+
+def open_actions(connection: Connection, service: str) -> list[ActionRow]:
+    """Actions that were begun and not finished, in their order."""
+    rows = connection.execute(
+        select(action)
+        .where(action.c.service == service, action.c.state.in_(OPEN))
+        .order_by(action.c.created_at, action.c.ordinal)
+    ).mappings()
+    return [_action(row) for row in rows]
+
+
+def moves(connection: Connection, service: str, since: datetime) -> list[datetime]:
+    """When launches for money were decided since an instant."""
+    return list(
+        connection.execute(
+            select(action.c.created_at)
+            .where(
+                action.c.service == service,
+                action.c.for_money,
+                action.c.created_at > since,
+            )
+            .order_by(action.c.created_at)
+        ).scalars()
+    )
+
+
+def decisions(
+    connection: Connection, service: str | None = None, limit: int = 50
+) -> list[DecisionRow]:
+    """The newest decisions first."""
+    query = select(decision).order_by(decision.c.at.desc(), decision.c.id).limit(limit)
+    if service is not None:
+        query = query.where(decision.c.service == service)
+    rows = list(connection.execute(query).mappings())
+    return [_decision(connection, row) for row in rows]
+
+
+def get_decision(connection: Connection, decision_id: str) -> DecisionRow:
+    """The decision of that id, or of a beginning of it that is unique.
+
+    Raises:
+        UnknownName: no decision, or more than one, begins so.
+    """
+    escaped = decision_id.replace("\\", "").replace("%", "").replace("_", "")
+    rows = list(
+        connection.execute(
+            select(decision).where(decision.c.id.like(f"{escaped}%")).limit(2)
+        ).mappings()
+    )
+    if len(rows) != 1 or not escaped:
+        what = "no decision begins" if not rows else "several decisions begin"
+        raise UnknownName(f"{what} with {decision_id!r}", "see: arbiter explain SERVICE")
+    return _decision(connection, rows[0])
+
+
+def last_sentence(connection: Connection, service: str) -> str | None:
+    """The sentence of the newest decision of a service, or None."""
+    return connection.execute(
+        select(decision.c.sentence)
+        .where(decision.c.service == service)
+        .order_by(decision.c.at.desc())
+        .limit(1)
+    ).scalar()
+
+
+def inputs(connection: Connection, decision_id: str) -> Inputs:
+    """What plan() was given for a decision.
+
+    Raises:
+        UnknownName: there is no such decision.
+    """
+    found = get_decision(connection, decision_id)
+    packed = connection.execute(
+        select(decision.c.inputs).where(decision.c.id == found.id)
+    ).scalar_one()
+    return msgspec.json.decode(zlib.decompress(packed), type=Inputs)
+
+
+def add_event(
+    connection: Connection,
+    at: datetime,
+    kind: str,
+    sentence: str,
+    *,
+    service: str | None = None,
+    cluster: str | None = None,
+    decision_id: str | None = None,
+) -> None:
+    """Append an event, in the transaction that changes the state it tells of."""
+    connection.execute(
+        insert(event).values(
+            at=at,
+            kind=kind,
+            service=service,
+            cluster=cluster,
+            decision_id=decision_id,
+            sentence=sentence,
+        )
+    )
+
+
+def events(
+    connection: Connection, service: str | None = None, after_id: int = 0, limit: int = 100
+) -> list[EventRow]:
+    """Events after an id, oldest first; with after_id 0 the newest `limit` of them."""
+    query = select(event)
+    if service is not None:
+        query = query.where(event.c.service == service)
+    if after_id:
+        query = query.where(event.c.id > after_id).order_by(event.c.id).limit(limit)
+        rows = list(connection.execute(query).mappings())
+    else:
+        query = query.order_by(event.c.id.desc()).limit(limit)
+        rows = list(connection.execute(query).mappings())[::-1]
+    return [EventRow(**row) for row in rows]
+
+
+def owner(connection: Connection) -> str:
+    """The identity of this arbiter, made once per database: eight hexadecimal digits."""
+    found = connection.execute(select(meta.c.value).where(meta.c.key == "owner")).scalar()
+    if found is None:
+        found = secrets.token_hex(4)
+        connection.execute(insert(meta).values(key="owner", value=found))
+    return found
+
+
+def _action(row: RowMapping) -> ActionRow:
+    return ActionRow(
+        msgspec.json.decode(row["body"], type=Action),
+        row["decision_id"],
+        ActionState(row["state"]),
+        row["request_id"],
+        row["error"],
+        row["created_at"],
+        row["updated_at"],
+    )
+
+
+def _decision(connection: Connection, row: RowMapping) -> DecisionRow:
+    actions: Sequence[RowMapping] = list(
+        connection.execute(
+            select(action).where(action.c.decision_id == row["id"]).order_by(action.c.ordinal)
+        ).mappings()
+    )
+    return DecisionRow(
+        row["id"],
+        row["service"],
+        row["at"],
+        row["sentence"],
+        row["policy"],
+        row["version"],
+        msgspec.json.decode(row["plan"], type=Plan),
+        tuple(_action(one) for one in actions),
+    )
