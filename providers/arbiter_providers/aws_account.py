@@ -284,7 +284,9 @@ def _refusal(name: str, region: str, response: Mapping[str, Any]) -> ProviderErr
         return BadCredentials(text, "check the AWS credentials and their permissions")
     if code in _LIMITED:
         return RateLimited(text)
-    return Unreachable(text) if status >= 500 else BadAnswer(text)
+    if status >= 500:
+        return Unreachable(f"aws: {name} in {region} failed ({code})")
+    return BadAnswer(text)
 
 
 def _why(error: ProviderError) -> str:
