@@ -261,6 +261,16 @@ class ActionKind(StrEnum):
     TERMINATE = "terminate"
 
 
+class ActionState(StrEnum):
+    """How far an action has come."""
+
+    INTENT = "intent"
+    SUBMITTED = "submitted"
+    DONE = "done"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One step of a plan.

@@ -14,7 +14,7 @@ What it keeps to:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -54,6 +54,7 @@ class Fleet:
     Attributes:
         owner: identity of this arbiter, part of every cluster's name.
         replicas: all that are not settled: running, ending, or dead and not yet cleaned up.
+        ending: clusters whose termination was ordered and is not confirmed yet.
         refusals: remembered capacity failures, newest last.
         moves: instants of the launches made for money.
         not_launchable: provider -> why nothing is launched there.
@@ -63,6 +64,7 @@ class Fleet:
     profile: Profile
     owner: str
     replicas: tuple[Replica, ...] = ()
+    ending: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     moves: tuple[datetime, ...] = ()
     not_launchable: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +86,9 @@ def plan(now: datetime, quotes: Sequence[Quote], fleet: Fleet, policy: Policy) -
         policy,
         not_launchable=fleet.not_launchable,
         refusals=fleet.refusals,
+    )
+    fleet = replace(
+        fleet, replicas=tuple(r for r in fleet.replicas if r.cluster not in fleet.ending)
     )
     steps = _Steps(now, fleet)
     if fleet.service.down:

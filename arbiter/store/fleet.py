@@ -126,6 +126,13 @@ def replicas(
     return [_replica(row, atlas) for row in connection.execute(query).mappings()]
 
 
+def find_replica(connection: Connection, atlas: Atlas, cluster: str) -> Replica | None:
+    """The replica of that cluster, settled or not, or None."""
+    query = select(replica).where(replica.c.cluster == cluster)
+    row = connection.execute(query).mappings().first()
+    return _replica(row, atlas) if row else None
+
+
 def add_replica(connection: Connection, new: Replica, variant: str | None) -> None:
     """Note a replica that is about to be launched, and use up its name."""
     offer = new.offer

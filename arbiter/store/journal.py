@@ -11,28 +11,16 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from arbiter import __version__
-from arbiter.domain import Action, ActionKind, Plan, Quote
+from arbiter.domain import Action, ActionKind, ActionState, Plan, Quote
 from arbiter.errors import UnknownName
 from arbiter.planner import Fleet
 from arbiter.policy import Policy
 from arbiter.store.tables import action, decision, event, meta
-
-
-class ActionState(StrEnum):
-    """How far an action has come."""
-
-    INTENT = "intent"
-    SUBMITTED = "submitted"
-    DONE = "done"
-    FAILED = "failed"
-    ABANDONED = "abandoned"
-
 
 OPEN = (ActionState.INTENT.value, ActionState.SUBMITTED.value)
 
