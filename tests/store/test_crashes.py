@@ -1,0 +1,80 @@
+"""kill -9 between any two effects of the loop, with real processes as replicas.
+
+A child process runs the loop and kills itself at its n-th effect (a commit, or a call of the
+executor, before and after). Another run then finishes the work. Whatever n was: one server runs,
+none is forgotten, and the journal knows them all.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from pathlib import Path
+
+import pytest
+
+from arbiter.domain import ReplicaState
+from arbiter.executors.local import LocalExecutor
+from arbiter.store import fleet, journal
+from arbiter.store.engine import Store
+from tests.store import crashing_loop
+from tests.store.loops import ATLAS
+
+MOST_EFFECTS = 60
+FORK = multiprocessing.get_context("fork")  # a fresh interpreter for each case would cost seconds
+
+
+def run(url: str, folder: Path, die_at: int, job: str) -> int:
+    """Run the loop in a child; its exit status, negative for a signal."""
+    child = FORK.Process(target=crashing_loop.main, args=(url, str(folder), die_at, job))
+    child.start()
+    child.join(60)
+    assert child.exitcode is not None, "the child hangs"
+    return child.exitcode
+
+
+@pytest.mark.parametrize("job", ["up", "down"])
+def test_killed_at_every_effect(tmp_path: Path, job: str) -> None:
+    killed, status = 0, None
+    for die_at in range(1, MOST_EFFECTS):
+        url = f"sqlite:///{tmp_path}/{job}{die_at}.db"
+        folder = tmp_path / f"replicas-{job}-{die_at}"
+        if job == "down":
+            assert run(url, folder, 0, "up") == 0
+        status = run(url, folder, die_at, job)
+        try:
+            if status == -signal.SIGKILL:
+                killed += 1
+                assert run(url, folder, 0, job) == 0
+            check(url, folder, job)
+        finally:
+            end_all(folder)
+        if status == 0:
+            break
+    assert status == 0, "the job never ran to its end: raise MOST_EFFECTS"
+    assert killed >= 5
+
+
+def check(url: str, folder: Path, job: str) -> None:
+    store = Store(url)
+    executor = LocalExecutor(folder)
+    try:
+        with store.begin() as connection:
+            owner = journal.owner(connection)
+            replicas = fleet.replicas(connection, ATLAS, settled=True)
+            still_open = journal.open_actions(connection, "chat")
+        running = set(executor.inventory(owner))
+        alive = {one.cluster for one in replicas if one.state.alive}
+        assert running == alive, "what runs and what the journal knows differ"
+        assert len(running) == (1 if job == "up" else 0)
+        assert not still_open
+        if job == "up":
+            assert [r.state for r in replicas if r.state.alive] == [ReplicaState.HEALTHY]
+    finally:
+        store.close()
+
+
+def end_all(folder: Path) -> None:
+    executor = LocalExecutor(folder)
+    for cluster in list(executor.standing()):
+        executor.terminate(cluster)
