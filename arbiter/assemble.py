@@ -1,4 +1,4 @@
-"""Puts the parts together: settings -> store, executor, loop. The only place that knows them all."""
+"""Puts the parts together, settings to loop: the only place that knows them all."""
 
 from __future__ import annotations
 
