@@ -1,0 +1,179 @@
+"""What `launch` and `down` share: a session that acts, or waits for the daemon that does.
+
+One arbiter acts on a database at a time. Where a daemon holds the lease, the order is only written
+down, and the command watches the daemon carry it out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+from arbiter.explain import plan_json, plan_lines
+
+from arbiter.assemble import make_executor, make_loop
+from arbiter.clock import Clock, SystemClock
+from arbiter.domain import Plan, Replica, ReplicaState, Service
+from arbiter.lease import Lease
+from arbiter.reconcile import Loop
+from arbiter.regions import Atlas, load_atlas
+from arbiter.settings import Settings
+from arbiter.store import fleet, journal
+from arbiter.store.engine import Store
+
+PAUSE_S = 1.0
+"""Seconds between two ticks of a command that waits."""
+
+
+@dataclass
+class Session:
+    """An open store with the loop over it."""
+
+    settings: Settings
+    store: Store
+    atlas: Atlas
+    loop: Loop
+    lease: Lease
+    last_event: int = 0
+
+    def add(self, service: Service) -> None:
+        """Write a service down, and forget what was told before it."""
+        with self.store.begin() as connection:
+            fleet.add_service(connection, service, SystemClock().now())
+            before = journal.events(connection, limit=1)
+        self.last_event = before[-1].id if before else 0
+
+    def order(self, name: str, *, down: bool) -> None:
+        """Write an order down."""
+        with self.store.begin() as connection:
+            fleet.order(connection, name, down=down)
+
+    def step(self, name: str) -> list[Plan]:
+        """One tick for the service, unless a daemon holds the lease and does it itself."""
+        if not self.lease.acquire():
+            return []
+        return self.loop.tick([name])
+
+    def replicas(self, name: str) -> list[Replica]:
+        """The service's replicas that are not settled."""
+        with self.store.begin() as connection:
+            return fleet.replicas(connection, self.atlas, name)
+
+    def ordered(self, name: str) -> Service:
+        """The service as ordered now."""
+        with self.store.begin() as connection:
+            return fleet.get_service(connection, name)
+
+
+@contextmanager
+def session(settings: Settings, clock: Clock | None = None) -> Iterator[Session]:
+    """A session; its lease and its connections are given back at the end."""
+    clock = clock or SystemClock()
+    store = Store(settings.database_url)
+    lease = Lease(store, clock)
+    try:
+        atlas = load_atlas()
+        executor = make_executor(settings)
+        loop = make_loop(settings, store, executor, clock, atlas, _tell)
+        yield Session(settings, store, atlas, loop, lease)
+    finally:
+        try:
+            lease.release()
+        finally:
+            store.close()
+
+
+def show_plan(session: Session, service: Service, *, as_json: bool) -> int:
+    """Print what a tick would decide; 0 nothing to do, 2 changes."""
+    plan = session.loop.preview(service)
+    if as_json:
+        click.echo(plan_json(plan))
+    else:
+        for line in plan_lines(plan):
+            click.echo(line)
+    if not plan.actions and not plan.candidates:
+        return 1
+    return 2 if plan.actions else 0
+
+
+def wait_until_up(session: Session, name: str, *, wait: bool, as_json: bool) -> int:
+    """Tick until all replicas answer; 0 then, 1 when nothing eligible is found."""
+    wanted = session.ordered(name).replicas
+
+    def finished() -> int | None:
+        replicas = session.replicas(name)
+        serving = [one for one in replicas if one.state is ReplicaState.HEALTHY]
+        if len(serving) >= wanted:
+            return 0
+        if not wait and len([one for one in replicas if one.state.alive]) >= wanted:
+            return 0
+        return None
+
+    status = _run(session, name, finished, give_up_without_offers=True)
+    _report(session, name, as_json=as_json)
+    return status
+
+
+def wait_until_gone(session: Session, name: str, *, wait: bool, as_json: bool) -> int:
+    """Tick until no replica is left; 0 then."""
+
+    def finished() -> int | None:
+        return 0 if not wait or not session.replicas(name) else None
+
+    status = _run(session, name, finished, give_up_without_offers=False)
+    _report(session, name, as_json=as_json)
+    return status
+
+
+def _run(
+    session: Session,
+    name: str,
+    finished: Callable[[], int | None],
+    *,
+    give_up_without_offers: bool,
+) -> int:
+    started = time.monotonic()
+    told = ""
+    while True:
+        plans = session.step(name)
+        status = finished()
+        if status is not None:
+            return status
+        if give_up_without_offers and any(not plan.candidates for plan in plans):
+            if not any(one.state.alive for one in session.replicas(name)):
+                return 1
+        note = _progress(session.replicas(name))
+        if note and note != told:
+            click.echo(f"[{time.monotonic() - started:4.0f} s] {note}", err=True)
+            told = note
+        time.sleep(PAUSE_S)
+
+
+def _progress(replicas: list[Replica]) -> str:
+    parts = [
+        f"{one.offer.where} {one.state.value}{f' ({one.note})' if one.note else ''}"
+        for one in replicas
+    ]
+    return ", ".join(parts)
+
+
+def _report(session: Session, name: str, *, as_json: bool) -> None:
+    replicas = session.replicas(name)
+    if as_json:
+        from arbiter.explain import dump, replica_dict
+
+        click.echo(dump({"service": name, "replicas": [replica_dict(one) for one in replicas]}))
+        return
+    for one in replicas:
+        price = f" at {one.price} an hour" if one.price else ""
+        where = one.endpoint or "no endpoint yet"
+        click.echo(f"{one.cluster}  {one.state.value}  {one.offer.where}{price}  {where}")
+    if not replicas:
+        click.echo(f"{name}: no replica runs")
+
+
+def _tell(sentence: str) -> None:
+    click.echo(sentence, err=True)

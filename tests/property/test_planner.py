@@ -1,0 +1,233 @@
+"""What must hold of every plan, whatever the market and the fleet are like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arbiter.domain import (
+    Action,
+    ActionKind,
+    Offer,
+    Purchase,
+    Quote,
+    Refusal,
+    Replica,
+    ReplicaState,
+)
+from arbiter.planner import plan
+from arbiter.policy import Policy, next_refusal
+from arbiter.sovereignty import Allowed, judge
+from tests.unit.fleets import COUNTRIES, NOW, fleet, offer, quote, replica, service
+
+REGIONS = (*COUNTRIES, "eu-nowhere-9", "europe-sounds-fine-1")
+offers = st.builds(
+    offer,
+    region=st.sampled_from(REGIONS),
+    zone=st.sampled_from(["az1", "az2", None]),
+    purchase=st.sampled_from([Purchase.SPOT, Purchase.ON_DEMAND]),
+    gpu=st.sampled_from(["L4", "A10G", "V100-16GB", "unheard-of"]),
+)
+prices = st.one_of(st.none(), st.decimals("0.01", "50", places=4).map(str))
+quotes = st.lists(
+    st.builds(quote, prices, offers, st.floats(-7200, 7200)),
+    max_size=12,
+    unique_by=lambda one: one.offer.key,
+)
+states = st.sampled_from(list(ReplicaState))
+
+
+@st.composite
+def fleets(draw: st.DrawFn):  # type: ignore[no-untyped-def]
+    count = draw(st.integers(0, 4))
+    replicas = []
+    for number in range(1, count + 1):
+        replaces = draw(st.sampled_from([None, *[one.cluster for one in replicas]]))
+        replicas.append(
+            replica(
+                number,
+                draw(states),
+                draw(offers),
+                age_s=draw(st.integers(0, 10_000)),
+                replaces=replaces,
+            )
+        )
+    order = service(draw(st.integers(1, 4)), down=draw(st.booleans()), generation=count)
+    return fleet(*replicas, order=order)
+
+
+def by_kind(actions: Sequence[Action], kind: ActionKind) -> list[Action]:
+    return [action for action in actions if action.kind is kind]
+
+
+@given(quotes, fleets())
+def test_only_what_the_rule_allows_is_launched(market, found) -> None:  # type: ignore[no-untyped-def]
+    policy = Policy()
+    for action in by_kind(plan(NOW, market, found, policy).actions, ActionKind.LAUNCH):
+        assert action.offer is not None
+        assert isinstance(judge(action.offer.place, policy.sovereignty), Allowed)
+        assert action.price is not None
+        assert action.price.micros > 0
+
+
+@given(quotes, fleets(), st.randoms(use_true_random=False))
+def test_the_order_of_the_quotes_changes_nothing(market, found, random) -> None:  # type: ignore[no-untyped-def]
+    shuffled = list(market)
+    random.shuffle(shuffled)
+    policy = Policy()
+    one, other = plan(NOW, market, found, policy), plan(NOW, shuffled, found, policy)
+    assert one.actions == other.actions
+    assert one.candidates == other.candidates
+    assert one.refused_by_rule == other.refused_by_rule
+
+
+@given(quotes, fleets())
+def test_every_offer_is_a_candidate_or_refused_by_one_rule(market, found) -> None:  # type: ignore[no-untyped-def]
+    made = plan(NOW, market, found, Policy())
+    assert made.eligible + sum(made.refused_by_rule.values()) == len(market)
+
+
+@given(quotes, fleets())
+def test_names_and_ids_are_never_used_twice(market, found) -> None:  # type: ignore[no-untyped-def]
+    actions = plan(NOW, market, found, Policy()).actions
+    assert len({action.id for action in actions}) == len(actions)
+    clusters = [action.cluster for action in actions]
+    assert len(set(clusters)) == len(clusters)
+    taken = {one.cluster for one in found.replicas}
+    assert not taken & {action.cluster for action in by_kind(actions, ActionKind.LAUNCH)}
+
+
+@given(quotes, fleets())
+def test_no_healthy_replica_is_ended_without_one_in_its_place(market, found) -> None:  # type: ignore[no-untyped-def]
+    """Unless the user ordered it, or the rule refuses the place where it stands."""
+    policy = Policy()
+    if found.service.down:
+        return
+    lawful = {
+        one.cluster
+        for one in found.replicas
+        if isinstance(judge(one.place, policy.sovereignty), Allowed)
+    }
+    healthy = {
+        one.cluster
+        for one in found.replicas
+        if one.state is ReplicaState.HEALTHY and one.cluster in lawful
+    }
+    ended = {
+        action.cluster
+        for action in plan(NOW, market, found, policy).actions
+        if action.kind is not ActionKind.LAUNCH
+    }
+    assert len(healthy - ended) >= min(len(healthy), found.service.replicas)
+
+
+@given(quotes, fleets())
+def test_down_launches_nothing_and_ends_everything(market, found) -> None:  # type: ignore[no-untyped-def]
+    down = replace(found, service=replace(found.service, down=True))
+    actions = plan(NOW, market, down, Policy()).actions
+    assert {action.kind for action in actions} <= {ActionKind.TERMINATE}
+    assert {action.cluster for action in actions} == {one.cluster for one in found.replicas}
+
+
+@dataclass
+class World:
+    """A day against a market that does its worst: the simplest executor of plans there is."""
+
+    now: datetime
+    replicas: list[Replica]
+    generation: int = 0
+    launches: int = 0
+    moves: tuple[datetime, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    def tick(self, market: Sequence[Quote], policy: Policy) -> None:
+        order = service(generation=self.generation)
+        found = fleet(*self.replicas, order=order, moves=self.moves, refusals=self.refusals)
+        for action in plan(self.now, market, found, policy).actions:
+            self._act(action)
+        self.replicas = [
+            replace(one, state=ReplicaState.HEALTHY, healthy_at=self.now)
+            if one.state is ReplicaState.LAUNCHING
+            else one
+            for one in self.replicas
+        ]
+
+    def _act(self, action: Action) -> None:
+        if action.kind is ActionKind.LAUNCH:
+            assert action.offer is not None
+            self.generation += 1
+            self.launches += 1
+            if action.for_money:
+                self.moves = (*self.moves, self.now)
+            self.replicas.append(
+                Replica(
+                    action.cluster,
+                    action.service,
+                    action.offer,
+                    action.price,
+                    ReplicaState.LAUNCHING,
+                    self.now,
+                    self.now,
+                    replaces=action.replaces,
+                )
+            )
+        elif action.kind is ActionKind.DRAIN:
+            self.replicas = [
+                replace(one, state=ReplicaState.DRAINING, changed_at=self.now)
+                if one.cluster == action.cluster
+                else one
+                for one in self.replicas
+            ]
+        else:
+            self.replicas = [one for one in self.replicas if one.cluster != action.cluster]
+
+    def lose(self, policy: Policy) -> None:
+        for one in self.replicas:
+            refusal = next_refusal(
+                policy, self.refusals, one.offer.key, self.now, "reclaimed", lost=True
+            )
+            self.refusals = (*self.refusals, refusal)
+        self.replicas = []
+
+
+PLACES: list[Offer] = [offer(region, "az1") for region in ("eu-north-1", "eu-west-1")]
+FIXED = offer("eu-central-1", None, Purchase.ON_DEMAND)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from(["0.05", "0.5", "5"])] * 2), min_size=72, max_size=72))
+def test_prices_alone_never_move_more_than_the_daily_bound(steps: list[tuple[str, str]]) -> None:
+    """A day in steps of 20 minutes, prices chosen by an adversary."""
+    policy = Policy(min_stay_s=1200, max_moves_per_day=4)
+    world = World(NOW, [])
+    for step in steps:
+        market = [quote(p, o, at=world.now) for p, o in zip(step, PLACES, strict=True)]
+        world.tick([*market, quote("0.9", FIXED, at=world.now)], policy)
+        world.now += timedelta(minutes=20)
+    assert world.launches <= 1 + policy.max_moves_per_day
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.booleans(), min_size=96, max_size=96))
+def test_launches_are_bounded_by_losses_and_moves(losses: list[bool]) -> None:
+    """A day in quarter-hour steps in which an adversary takes spot machines away.
+
+    Every loss forces one launch; money adds at most the daily bound of moves. On demand nothing is
+    taken away, so a fleet under attack comes to rest there.
+    """
+    policy = Policy(max_moves_per_day=3)
+    world = World(NOW, [])
+    lost = 0
+    for taken in losses:
+        market = [quote(p, o, at=world.now) for p, o in zip(("0.2", "0.3"), PLACES, strict=True)]
+        world.tick([*market, quote("0.9", FIXED, at=world.now)], policy)
+        spot = [one for one in world.replicas if one.offer.purchase is Purchase.SPOT]
+        if taken and spot and len(spot) == len(world.replicas):
+            world.lose(policy)
+            lost += 1
+        world.now += timedelta(minutes=15)
+    assert world.launches <= 1 + lost + policy.max_moves_per_day
