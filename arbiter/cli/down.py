@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
+
 from arbiter.cli.context import settings_of
 
 
@@ -22,4 +21,4 @@ def down(ctx: click.Context, service: str, no_wait: bool, as_json: bool) -> None
 
     with working.session(settings_of(ctx)) as session:
         session.order(service, down=True)
-        sys.exit(working.wait_until_gone(session, service, wait=not no_wait, as_json=as_json))
+        ctx.exit(working.wait_until_gone(session, service, wait=not no_wait, as_json=as_json))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import click
+
 from arbiter.cli.context import settings_of
 
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
 
 
 @click.command(
-    short_help="Keep a model running on the cheapest eligible GPU.",
+    short_help="Keep a model running.",
     epilog="\b\nExamples:\n"
     "  arbiter launch llama70b-awq\n"
     "  arbiter launch llama8b --name chat --replicas 2 --tag team=search\n"
@@ -56,9 +56,9 @@ def launch(
     )
     with working.session(settings) as session:
         if dry_run:
-            sys.exit(working.show_plan(session, wanted, as_json=as_json))
+            ctx.exit(working.show_plan(session, wanted, as_json=as_json))
         session.add(wanted)
-        sys.exit(working.wait_until_up(session, wanted.name, wait=not no_wait, as_json=as_json))
+        ctx.exit(working.wait_until_up(session, wanted.name, wait=not no_wait, as_json=as_json))
 
 
 def _default_name(model: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import click
+
 from arbiter.cli.context import settings_of
 
 
 @click.command(
-    short_help="Go on observing, stop acting.",
+    short_help="Stop acting; observing goes on.",
     epilog="\b\nExamples:\n  arbiter pause\n  arbiter pause chat",
 )
 @click.argument("service", required=False)

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import click
-from arbiter.explain import plan_json, plan_lines
 
 from arbiter.assemble import make_executor, make_loop
 from arbiter.clock import Clock, SystemClock
 from arbiter.domain import Plan, Replica, ReplicaState, Service
+from arbiter.explain import plan_json, plan_lines
 from arbiter.lease import Lease
 from arbiter.reconcile import Loop
 from arbiter.regions import Atlas, load_atlas
@@ -142,10 +142,12 @@ def _run(
         status = finished()
         if status is not None:
             return status
-        if give_up_without_offers and any(not plan.candidates for plan in plans):
-            if not any(one.state.alive for one in session.replicas(name)):
-                return 1
-        note = _progress(session.replicas(name))
+        replicas = session.replicas(name)
+        nothing_runs = not any(one.state.alive for one in replicas)
+        no_offer = any(not plan.candidates for plan in plans)
+        if give_up_without_offers and nothing_runs and no_offer:
+            return 1
+        note = _progress(replicas)
         if note and note != told:
             click.echo(f"[{time.monotonic() - started:4.0f} s] {note}", err=True)
             told = note
