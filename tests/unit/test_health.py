@@ -1,0 +1,98 @@
+"""A replica serves when it answers with the right model, and not otherwise."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from arbiter.health import HttpHealthCheck
+
+
+class Server(ThreadingHTTPServer):
+    """Answers as it is told, and remembers what it was sent."""
+
+    answers: dict[str, tuple[int, bytes]]
+    keys: dict[str, str | None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.keys[self.path] = self.headers.get("Authorization")
+        status, body = self.server.answers.get(self.path, (404, b""))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(**answers: tuple[int, bytes]) -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), Handler)
+    server.answers = {"/" + path.replace("__", "/"): answer for path, answer in answers.items()}
+    server.keys = {}
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def listing(*models: str) -> bytes:
+    return json.dumps({"data": [{"id": model} for model in models]}).encode()
+
+
+def check(server: Server, model: str = "tiny") -> tuple[bool, str]:
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    result = HttpHealthCheck("the-key", 1.0).check({"c": endpoint}, {"c": model})["c"]
+    return result.serving, result.reason
+
+
+def test_serving_the_right_model_is_healthy() -> None:
+    with serving(health=(200, b""), v1__models=(200, listing("tiny"))) as server:
+        assert check(server) == (True, "")
+        assert server.keys == {"/health": None, "/v1/models": "Bearer the-key"}
+
+
+def test_another_model_is_not_health() -> None:
+    with serving(health=(200, b""), v1__models=(200, listing("other"))) as server:
+        assert check(server) == (False, "it serves other, not tiny")
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ({"health": (503, b"")}, "/health answered 503"),
+        ({"health": (200, b""), "v1__models": (401, b"")}, "/v1/models answered 401"),
+        ({"health": (200, b""), "v1__models": (200, b"<html>")}, "/v1/models answered rubbish"),
+        ({"health": (200, b""), "v1__models": (200, b"[]")}, "/v1/models answered rubbish"),
+    ],
+)
+def test_what_is_not_an_answer_is_not_health(
+    answers: dict[str, tuple[int, bytes]], reason: str
+) -> None:
+    with serving(**answers) as server:
+        assert check(server) == (False, reason)
+
+
+def test_a_dead_endpoint_is_not_health() -> None:
+    with serving() as server:
+        port = server.server_port
+    result = HttpHealthCheck("k", 1.0).check({"c": f"http://127.0.0.1:{port}"}, {"c": "tiny"})["c"]
+    assert not result.serving
+    assert "the-key" not in result.reason
+    assert result.reason.startswith("no answer")
+
+
+def test_nothing_to_check_costs_nothing() -> None:
+    assert HttpHealthCheck("k").check({}, {}) == {}
