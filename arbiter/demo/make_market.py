@@ -9,7 +9,7 @@ to another; the moves, the reclaims and the shortages are drawn or scripted here
 - Azure spot: a list price per region that changes once, at the turn of the month.
 - On-demand: constant.
 - Reclaims: drawn per zone, more often where Amazon's advisor names a higher interruption rate;
-  each closes the place for a while. Three are scripted, so that the first hours show everything
+  each closes the place for a while. A few are scripted, so that the first hours show everything
   that can happen: see SCRIPT.
 """
 
@@ -100,6 +100,8 @@ SCRIPT: tuple[tuple[int, int, tuple[str, str] | None], ...] = (
     (2 * HOUR, 90 * 60, ("northeurope", "Standard_NC40ads_H100_v5")),
     (4 * HOUR, 60 * 60, ("eu-north-1", "g6.12xlarge")),
     (10 * HOUR, 50 * 60, None),
+    (20 * HOUR, 2 * HOUR, ("italynorth", "Standard_NC24ads_A100_v4")),
+    (45 * HOUR, 3 * HOUR, ("italynorth", "Standard_NC24ads_A100_v4")),
 )
 
 
