@@ -1,0 +1,106 @@
+"""What every test stands on: no network but loopback, nobody's settings, a home of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgresql_server import NoPostgresql, PostgresqlServer, running_postgresql
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Settings and credentials of whoever runs the tests. None of them may reach a test.
+FOREIGN = (
+    "ARBITER_",
+    "AWS_",
+    "AZURE_",
+    "GOOGLE_",
+    "GCP_",
+    "CLOUDSDK_",
+    "RUNPOD_",
+    "LAMBDA_",
+    "NEBIUS_",
+    "SCW_",
+    "OVH_",
+    "VERDA_",
+    "HF_",
+    "HUGGING_FACE_",
+    "SKYPILOT_",
+)
+# How the suite itself is run, not a setting of arbiter.
+KEPT = frozenset({"ARBITER_CI"})
+XDG = ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+
+_home: tempfile.TemporaryDirectory[str] | None = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the user's environment before any module is imported that could read it."""
+    global _home
+    _keep_package_caches(Path.home())
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) and name not in KEPT:
+            del os.environ[name]
+    _home = tempfile.TemporaryDirectory(prefix="arbiter-home-", ignore_cleanup_errors=True)
+    os.environ["HOME"] = _home.name
+    for name in XDG:
+        os.environ.pop(name, None)
+    # Without credentials boto3 would ask the machine's metadata service.
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    os.environ["NO_COLOR"] = "1"
+    os.environ["TZ"] = "America/St_Johns"  # no test may pass because it runs in UTC
+    time.tzset()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _home is not None:
+        _home.cleanup()
+
+
+def _keep_package_caches(home: Path) -> None:
+    """Let uv and pip, run by a test, still find their index and what they downloaded before."""
+    found = {
+        "UV_CACHE_DIR": Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "uv",
+        "UV_CONFIG_FILE": home / ".config" / "uv" / "uv.toml",
+        "PIP_CONFIG_FILE": home / ".config" / "pip" / "pip.conf",
+    }
+    for name, path in found.items():
+        if path.exists():
+            os.environ.setdefault(name, str(path))
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's data, configuration and caches are its own; the home lasts for the whole run."""
+    folders = tmp_path_factory.mktemp("xdg")
+    for name in XDG:
+        monkeypatch.setenv(name, str(folders / name.lower()))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout that the tests belong to."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Recordings and histories kept beside the checkout, too large to be part of it."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no shared data beside the checkout (../shared/data)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A throw-away server; `with postgresql.database() as url` gives an empty database."""
+    try:
+        with running_postgresql() as server:
+            yield server
+    except NoPostgresql as missing:
+        pytest.skip(str(missing))
