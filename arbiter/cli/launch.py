@@ -56,6 +56,7 @@ def launch(
     )
     with working.session(settings) as session:
         if dry_run:
+            session.freshen()
             ctx.exit(working.show_plan(session, wanted, as_json=as_json))
         session.add(wanted)
         ctx.exit(working.wait_until_up(session, wanted.name, wait=not no_wait, as_json=as_json))

@@ -13,16 +13,19 @@ from dataclasses import dataclass
 
 import click
 
+from arbiter import registry
 from arbiter.assemble import make_executor, make_loop
 from arbiter.clock import Clock, SystemClock
 from arbiter.domain import Plan, Replica, ReplicaState, Service
 from arbiter.explain import plan_json, plan_lines
+from arbiter.ingest import poll_providers
 from arbiter.lease import Lease
 from arbiter.reconcile import Loop
 from arbiter.regions import Atlas, load_atlas
 from arbiter.settings import Settings
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
+from arbiter.store.prices import last_polls
 
 PAUSE_S = 1.0
 """Seconds between two ticks of a command that waits."""
@@ -37,12 +40,13 @@ class Session:
     atlas: Atlas
     loop: Loop
     lease: Lease
+    clock: Clock
     last_event: int = 0
 
     def add(self, service: Service) -> None:
         """Write a service down, and forget what was told before it."""
         with self.store.begin() as connection:
-            fleet.add_service(connection, service, SystemClock().now())
+            fleet.add_service(connection, service, self.clock.now())
             before = journal.events(connection, limit=1)
         self.last_event = before[-1].id if before else 0
 
@@ -55,7 +59,23 @@ class Session:
         """One tick for the service, unless a daemon holds the lease and does it itself."""
         if not self.lease.acquire():
             return []
+        self.freshen()
         return self.loop.tick([name])
+
+    def freshen(self) -> None:
+        """Poll the providers whose prices are older than their interval."""
+        now = self.clock.now()
+        with self.store.begin() as connection:
+            polled = {row.provider: row.finished_at for row in last_polls(connection)}
+        due = [
+            name
+            for name in registry.names()
+            if (one := self.settings.provider(name)).enabled
+            and (name not in polled or (now - polled[name]).total_seconds() > one.interval_s)
+        ]
+        for row in poll_providers(due, self.settings, self.store, self.clock, {}):
+            reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
+            _tell(f"asked {row.provider} for prices: {row.offers} offers{reasons}")
 
     def replicas(self, name: str) -> list[Replica]:
         """The service's replicas that are not settled."""
@@ -78,7 +98,7 @@ def session(settings: Settings, clock: Clock | None = None) -> Iterator[Session]
         atlas = load_atlas()
         executor = make_executor(settings)
         loop = make_loop(settings, store, executor, clock, atlas, _tell)
-        yield Session(settings, store, atlas, loop, lease)
+        yield Session(settings, store, atlas, loop, lease, clock)
     finally:
         try:
             lease.release()
