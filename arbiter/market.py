@@ -18,6 +18,9 @@ from arbiter.profiles import Profile
 from arbiter.sizing import Fit, NoFit, fit, usd_per_mtok
 from arbiter.sovereignty import Refused, Verdict, judge
 
+Failure = tuple[str, str]
+"""A rule that refused, and why."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
@@ -54,7 +57,7 @@ def sift(
         not_launchable: provider -> why nothing is launched there.
         refusals: remembered capacity failures; those that have run out are ignored.
     """
-    sieve = _Sieve(now, profile, policy, not_launchable or {}, refusals, quotes)
+    sieve = _ModelSieve(now, profile, policy, not_launchable or {}, refusals, quotes)
     candidates: list[Candidate] = []
     refused: list[RefusedOffer] = []
     for quote in quotes:
@@ -65,6 +68,46 @@ def sift(
             refused.append(RefusedOffer(quote.offer, *result))
     candidates.sort(key=rank)
     return Sifted(tuple(candidates), tuple(refused))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All quotes without a model in mind, so without sizing and cost per token.
+
+    Attributes:
+        quotes: what may be used, cheapest per GPU-hour first.
+        refused: the others, each with the first rule that left it out.
+    """
+
+    quotes: tuple[Quote, ...]
+    refused: tuple[RefusedOffer, ...]
+
+
+def list_offers(
+    now: datetime,
+    quotes: Sequence[Quote],
+    policy: Policy,
+    *,
+    not_launchable: Mapping[str, str] | None = None,
+    refusals: Iterable[Refusal] = (),
+) -> Listed:
+    """As `sift`, for whoever has no model in mind: the rules on sizing and cost are not asked."""
+    sieve = _Sieve(now, policy, not_launchable or {}, refusals, quotes)
+    kept: list[Quote] = []
+    refused: list[RefusedOffer] = []
+    for quote in quotes:
+        failed = sieve.first_failure(quote)
+        if failed is None:
+            kept.append(quote)
+        else:
+            refused.append(RefusedOffer(quote.offer, *failed))
+    kept.sort(key=_per_gpu)
+    return Listed(tuple(kept), tuple(refused))
+
+
+def _per_gpu(quote: Quote) -> tuple[float, str]:
+    micros = quote.price.micros if quote.price else 0
+    return micros / quote.offer.gpu_count, str(quote.offer.key)
 
 
 def rank(candidate: Candidate) -> tuple[Decimal, int, str]:
@@ -83,13 +126,11 @@ class _Sieve:
     def __init__(
         self,
         now: datetime,
-        profile: Profile,
         policy: Policy,
         not_launchable: Mapping[str, str],
         refusals: Iterable[Refusal],
         quotes: Sequence[Quote],
     ) -> None:
-        self._profile = profile
         self._policy = policy
         self._not_launchable = not_launchable
         self._oldest = now - timedelta(seconds=policy.max_quote_age_s)
@@ -100,23 +141,28 @@ class _Sieve:
                 self._refused[refusal.key] = refusal
         self._on_demand = _on_demand_prices(quotes)
         self._verdicts: dict[tuple[int, str], Verdict] = {}
-        self._fits: dict[tuple[str, int], Fit | NoFit] = {}
 
-    def ask(self, quote: Quote) -> Candidate | tuple[str, str]:
-        """A candidate, or the first rule that refuses, with its reason."""
+    def first_failure(self, quote: Quote) -> Failure | None:
+        """The first rule that refuses, of those that ask nothing of the model."""
         offer = quote.offer
+        return (
+            self._place(offer)
+            or self._purchase(offer)
+            or self._price(quote)
+            or self._capacity(offer)
+        )
+
+    def _place(self, offer: Offer) -> Failure | None:
         verdict = self._verdict(offer)
         if isinstance(verdict, Refused):
             return verdict.rule, verdict.reason
         blocked = self._not_launchable.get(offer.provider)
-        if blocked is not None:
-            return "not_launchable", blocked
-        fitted = self._fit(offer)
-        if isinstance(fitted, NoFit):
-            return fitted.rule, fitted.reason
-        if not self._policy.allows(offer.purchase):
-            return "purchase_not_allowed", f"the policy allows no {offer.purchase} machines"
-        return self._price(quote, fitted)
+        return None if blocked is None else ("not_launchable", blocked)
+
+    def _purchase(self, offer: Offer) -> Failure | None:
+        if self._policy.allows(offer.purchase):
+            return None
+        return "purchase_not_allowed", f"the policy allows no {offer.purchase} machines"
 
     def _verdict(self, offer: Offer) -> Verdict:
         # By identity: one Place object serves all offers of its region.
@@ -127,15 +173,7 @@ class _Sieve:
             self._verdicts[key] = verdict
         return verdict
 
-    def _fit(self, offer: Offer) -> Fit | NoFit:
-        key = (offer.gpu, offer.gpu_count)
-        found = self._fits.get(key)
-        if found is None:
-            found = fit(self._profile, offer.gpu, offer.gpu_count)
-            self._fits[key] = found
-        return found
-
-    def _price(self, quote: Quote, fitted: Fit) -> Candidate | tuple[str, str]:
+    def _price(self, quote: Quote) -> Failure | None:
         offer, price = quote.offer, quote.price
         if price is None or price.micros <= 0:
             return "price_unknown", "no price is known"
@@ -150,21 +188,65 @@ class _Sieve:
         cap = self._policy.max_usd_per_hour
         if cap is not None and price.micros > cap * MICROS:
             return "price_above_cap", f"{price} an hour is above the cap of {cap} USD"
-        cost = usd_per_mtok(price, fitted.tokens_per_s)
-        cap = self._policy.max_usd_per_mtok
-        if cap is not None and cost > cap:
-            return "price_above_cap", f"{cost} USD per million tokens is above the cap of {cap}"
+        return None
+
+    def _capacity(self, offer: Offer) -> Failure | None:
         refusal = self._refused.get(offer.key) if self._refused else None
-        if refusal is not None:
-            what = "was lost" if refusal.lost else "had no capacity"
-            return "capacity_refused", (
-                f"{what} at {refusal.at:%H:%M} UTC, tried again after {refusal.until:%H:%M}"
-            )
-        return Candidate(quote, fitted.tokens_per_s, cost, fitted.variant.quantization)
+        if refusal is None:
+            return None
+        what = "was lost" if refusal.lost else "had no capacity"
+        return "capacity_refused", (
+            f"{what} at {refusal.at:%H:%M} UTC, tried again after {refusal.until:%H:%M}"
+        )
 
     def _undiscounted(self, offer: Offer, micros: int) -> bool:
         on_demand = self._on_demand.get((offer.provider, offer.region, offer.instance_type))
         return on_demand is not None and micros >= on_demand
+
+
+class _ModelSieve(_Sieve):
+    """The rules for one model: those on its size and its cost among the others."""
+
+    def __init__(
+        self,
+        now: datetime,
+        profile: Profile,
+        policy: Policy,
+        not_launchable: Mapping[str, str],
+        refusals: Iterable[Refusal],
+        quotes: Sequence[Quote],
+    ) -> None:
+        super().__init__(now, policy, not_launchable, refusals, quotes)
+        self._profile = profile
+        self._fits: dict[tuple[str, int], Fit | NoFit] = {}
+
+    def ask(self, quote: Quote) -> Candidate | Failure:
+        """A candidate, or the first rule that refuses, with its reason."""
+        offer = quote.offer
+        failed = self._place(offer)
+        if failed is not None:
+            return failed
+        fitted = self._fit(offer)
+        if isinstance(fitted, NoFit):
+            return fitted.rule, fitted.reason
+        failed = self._purchase(offer) or self._price(quote)
+        if failed is not None or quote.price is None:
+            return failed or ("price_unknown", "no price is known")
+        cost = usd_per_mtok(quote.price, fitted.tokens_per_s)
+        cap = self._policy.max_usd_per_mtok
+        if cap is not None and cost > cap:
+            return "price_above_cap", f"{cost} USD per million tokens is above the cap of {cap}"
+        return self._capacity(offer) or Candidate(
+            quote, fitted.tokens_per_s, cost, fitted.variant.quantization
+        )
+
+    def _fit(self, offer: Offer) -> Fit | NoFit:
+        key = (offer.gpu, offer.gpu_count)
+        found = self._fits.get(key)
+        if found is None:
+            found = fit(self._profile, offer.gpu, offer.gpu_count)
+            self._fits[key] = found
+        return found
 
 
 def _on_demand_prices(quotes: Sequence[Quote]) -> dict[tuple[str, str, str], int]:

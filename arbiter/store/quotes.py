@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from arbiter.domain import Offer, Purchase, Quote
+from arbiter.domain import Offer, OfferKey, Purchase, Quote, Refusal
 from arbiter.errors import StoreError
 from arbiter.money import Price
 from arbiter.regions import Atlas
@@ -37,6 +37,10 @@ LAST_POLLS = """
 SELECT p.provider, p.state, p.reasons FROM poll p
 JOIN (SELECT provider, MAX(id) AS id FROM poll GROUP BY provider) m ON m.id = p.id
 ORDER BY p.provider
+"""
+
+LATEST_REFUSALS = """
+SELECT offer_key, at, until, failures, reason, lost FROM refusal ORDER BY id DESC LIMIT 1000
 """
 
 _PURCHASES = {purchase.value: purchase for purchase in Purchase}
@@ -72,6 +76,21 @@ def read_quotes(query: Query, atlas: Atlas) -> list[Quote]:
             )
         )
     return quotes
+
+
+def read_refusals(query: Query) -> list[Refusal]:
+    """The newest refusals of capacity, oldest first; those that have run out are among them."""
+    found = [
+        Refusal(OfferKey.parse(key), _aware(at), _aware(until), failures, reason, bool(lost))
+        for key, at, until, failures, reason, lost in query(LATEST_REFUSALS)
+    ]
+    return found[::-1]
+
+
+def _aware(stored: str | datetime) -> datetime:
+    """An instant of the fleet's tables: SQLite keeps it as text in UTC without a zone."""
+    instant = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
 class _Places(dict[tuple[str, str], Any]):

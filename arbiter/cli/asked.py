@@ -1,0 +1,145 @@
+"""The answer of `arbiter offers`, before it is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from arbiter.cli.context import degraded, policy_at, quick_standing
+from arbiter.domain import Offer, Quote, RefusedOffer
+from arbiter.errors import UnknownName
+from arbiter.launchable import not_launchable
+from arbiter.market import list_offers, sift
+from arbiter.policy import Policy
+
+if TYPE_CHECKING:
+    from arbiter.cli.app import App
+    from arbiter.profiles import Profile
+
+Row = tuple[Quote, Decimal | None, Decimal | None]
+"""A quote, its dollars per million output tokens, and its output tokens per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for, and found.
+
+    Attributes:
+        rows: eligible, cheapest first.
+        degraded: provider and reason, one for each thing that is missing.
+    """
+
+    now: datetime
+    profile: Profile | None
+    policy: Policy
+    rows: Sequence[Row]
+    refused: Sequence[RefusedOffer]
+    degraded: Sequence[dict[str, str]]
+    simulated: bool
+
+    def policy_dict(self) -> dict[str, Any]:
+        """The rules that were asked, for JSON."""
+        policy = self.policy
+        return {
+            "name": policy.name,
+            "sovereignty": policy.sovereignty.level.value,
+            "spot": policy.spot,
+            "on_demand": policy.on_demand,
+            "max_quote_age_s": policy.max_quote_age_s,
+            "max_usd_per_hour": policy.max_usd_per_hour,
+            "max_usd_per_mtok": policy.max_usd_per_mtok,
+        }
+
+
+def ask(
+    app: App, model: str | None, gpu: str | None, purchase: str | None, sovereignty: str | None
+) -> Asked:
+    """Sift what is stored.
+
+    Args:
+        gpu, purchase: only these are looked at, among the refused too.
+
+    Raises:
+        ArbiterError: a name is not known, or nothing is stored yet.
+    """
+    settings = app.settings
+    policy = policy_at(settings, sovereignty)
+    profile = _profile(app, model)
+    standing = quick_standing(settings, app.atlas)
+    wanted = _Wanted(_gpu(gpu, standing.quotes), purchase)
+    blocked = not_launchable(settings.executor)
+    now = app.now()
+    rows: list[Row]
+    if profile is None:
+        listed = list_offers(
+            now, standing.quotes, policy, not_launchable=blocked, refusals=standing.refusals
+        )
+        rows = [(quote, None, None) for quote in listed.quotes if wanted(quote.offer)]
+        refused = listed.refused
+    else:
+        sifted = sift(
+            now,
+            standing.quotes,
+            profile,
+            policy,
+            not_launchable=blocked,
+            refusals=standing.refusals,
+        )
+        rows = [
+            (one.quote, one.usd_per_mtok, one.tokens_per_s)
+            for one in sifted.candidates
+            if wanted(one.quote.offer)
+        ]
+        refused = sifted.refused
+    return Asked(
+        now,
+        profile,
+        policy,
+        rows,
+        [one for one in refused if wanted(one.offer)],
+        degraded(standing.polls),
+        settings.simulated,
+    )
+
+
+class _Wanted:
+    """Whether an offer is among those that the user asked to see."""
+
+    def __init__(self, gpu: str | None, purchase: str | None) -> None:
+        self._gpu = gpu
+        self._purchase = purchase
+
+    def __call__(self, offer: Offer) -> bool:
+        return (self._gpu is None or offer.gpu == self._gpu) and (
+            self._purchase is None or offer.purchase == self._purchase
+        )
+
+
+def _profile(app: App, model: str | None) -> Profile | None:
+    if model is None:
+        return None
+    from arbiter.profiles import load_profile
+
+    return load_profile(model, app.settings.profiles_path)
+
+
+def _gpu(name: str | None, quotes: Sequence[Quote]) -> str | None:
+    """The GPU's name in the vocabulary, or as a provider calls it."""
+    if name is None:
+        return None
+    from arbiter.gpus import GPUS, normalise
+
+    sold = {quote.offer.gpu for quote in quotes}
+    known = {one.lower(): one for one in (*sold, *GPUS)}
+    found = known.get(name.lower()) or normalise(name)
+    if found is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name.lower(), known, n=3)
+        names = [known[one] for one in near] or sorted(GPUS)
+        guess = "did you mean " if near else "there are "
+        raise UnknownName(f"no GPU is called {name!r}", guess + ", ".join(names))
+    return found

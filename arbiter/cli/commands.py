@@ -1,0 +1,22 @@
+"""Every command in one table, so that `--help` and completion import none of them.
+
+The text here must equal each command's own short help; a test compares them.
+"""
+
+from __future__ import annotations
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module in arbiter.cli, short help); the command is the module's function of that name
+    "daemon": ("daemon", "Poll, record, decide and act; serve the API and the dashboard."),
+    "demo": ("demo", "The daemon on a recorded market, with servers on loopback."),
+    "poll": ("poll", "Ask the providers for their prices now."),
+    "offers": ("offers", "Eligible offers now, cheapest first."),
+    "plan": ("plan", "Show what would be done now."),
+    "launch": ("launch", "Keep a model running."),
+    "status": ("status", "Services, replicas, what they cost, and how fresh the prices are."),
+    "explain": ("explain", "Why it was decided so: the record of a decision."),
+    "down": ("down", "End a service and its machines."),
+    "pause": ("pause", "Stop acting; observing goes on."),
+    "resume": ("pause", "Act again after a pause."),
+    "doctor": ("doctor", "What works, what is missing, and what to type next."),
+}

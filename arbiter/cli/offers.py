@@ -1,0 +1,214 @@
+"""`arbiter offers`: what may be rented now, cheapest first. The quick path of the command line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from arbiter.cli.context import (
+    SIMULATED,
+    app_of,
+    complete_gpu,
+    complete_level,
+    complete_model,
+)
+
+if TYPE_CHECKING:
+    from arbiter.cli.app import App
+    from arbiter.cli.asked import Asked, Row
+    from arbiter.domain import Quote, RefusedOffer
+
+HEADINGS = (
+    "PROVIDER", "REGION/ZONE", "COUNTRY", "INSTANCE TYPE", "GPU", "PURCHASE", ">USD/H",
+    ">TOK/S", ">USD/MTOK", ">AGE", "OPERATOR",
+)  # fmt: skip
+
+
+@click.command(
+    short_help="Eligible offers now, cheapest first.",
+    epilog="\b\nExamples:\n"
+    "  arbiter offers llama70b-awq\n"
+    "  arbiter offers llama70b-awq --sovereignty eu-operator --refused\n"
+    "  arbiter offers --gpu H100 --spot --limit 5\n"
+    "  arbiter offers llama8b --json | jq '.offers[0]'",
+)
+@click.argument("model", required=False, shell_complete=complete_model)
+@click.option("--gpu", metavar="NAME", shell_complete=complete_gpu, help="Only this GPU.")
+@click.option(
+    "--sovereignty",
+    metavar="LEVEL",
+    shell_complete=complete_level,
+    help="any, transfer, eea, eu, eu-operator or eu-certified, instead of the policy's.",
+)
+@click.option("--spot", "purchase", flag_value="spot", help="Only spot.")
+@click.option("--on-demand", "purchase", flag_value="on_demand", help="Only on-demand.")
+@click.option("--refused", is_flag=True, help="Also list what was refused, by rule.")
+@click.option("--explain", is_flag=True, help="Show how the first offers were sized.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Rows; 0 is all."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: always complete.")
+@click.pass_context
+def offers(
+    ctx: click.Context,
+    model: str | None,
+    gpu: str | None,
+    sovereignty: str | None,
+    purchase: str | None,
+    refused: bool,
+    explain: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Eligible offers now, cheapest first.
+
+    With MODEL by dollars per million output tokens, and only where it fits; without, by dollars
+    per GPU-hour. An offer that a rule leaves out is never dropped in silence: it is counted, and
+    --refused and --json list it with the rule and the reason.
+    """
+    from arbiter.cli.asked import ask
+
+    if explain and model is None:
+        raise click.UsageError("--explain needs a MODEL: without one nothing is sized", ctx)
+    app = app_of(ctx)
+    asked = ask(app, model, gpu, purchase, sovereignty)
+    if as_json:
+        _print_json(asked)
+    else:
+        _print(asked, limit, refused=refused, explain=explain)
+
+
+def _print_json(asked: Asked) -> None:
+    from arbiter.cli.context import print_json
+    from arbiter.explain import offer_dict, refused_dict
+
+    marked = {"simulated": True} if asked.simulated else {}
+    print_json(
+        {
+            "as_of": asked.now,
+            "policy": asked.policy_dict(),
+            **marked,
+            "offers": [offer_dict(*row) for row in asked.rows],
+            "refused": [refused_dict(one) for one in asked.refused],
+            "degraded": asked.degraded,
+        }
+    )
+
+
+def _print(asked: Asked, limit: int, *, refused: bool, explain: bool) -> None:
+    from arbiter.cli.table import echo_table
+
+    if asked.simulated:
+        click.echo(SIMULATED)
+    shown = asked.rows[: limit or None]
+    if shown:
+        echo_table(HEADINGS, [_cells(asked, row) for row in shown])
+        click.echo()
+    if explain:
+        _print_sizing(asked, min(len(shown), 3))
+    if refused:
+        _print_refused(asked, limit)
+    _print_footer(asked, len(shown))
+
+
+def _cells(asked: Asked, row: Row) -> tuple[str, ...]:
+    from arbiter.explain import age
+
+    quote, cost, speed = row
+    offer = quote.offer
+    return (
+        offer.provider,
+        f"{offer.region}/{offer.zone}" if offer.zone else offer.region,
+        offer.place.country or "?",
+        offer.instance_type,
+        f"{offer.gpu} x{offer.gpu_count}",
+        offer.purchase.value,
+        _money(quote),
+        str(speed) if speed is not None else "-",
+        str(cost) if cost is not None else "-",
+        age(asked.now, quote.observed_at),
+        f"{offer.place.operator or 'unknown'} ({offer.place.operator_country or '?'})",
+    )
+
+
+def _money(quote: Quote) -> str:
+    """Dollars per hour with four decimals; more only where they say something."""
+    if quote.price is None:
+        return "?"
+    micros = quote.price.micros
+    return f"{quote.price.amount:.6f}" if micros % 100 else f"{quote.price.amount:.4f}"
+
+
+def _print_sizing(asked: Asked, count: int) -> None:
+    """How the first offers were sized, once for each kind of machine."""
+    from arbiter.sizing import Fit, fit
+
+    if asked.profile is None:
+        return
+    offers = [row[0].offer for row in asked.rows[:count]]
+    for gpu, gpu_count in dict.fromkeys((offer.gpu, offer.gpu_count) for offer in offers):
+        fitted = fit(asked.profile, gpu, gpu_count)
+        if not isinstance(fitted, Fit):
+            continue
+        variant = fitted.variant
+        click.echo(
+            f"{asked.profile.name} as {variant.quantization} ({variant.repository}) "
+            f"on {gpu} x{gpu_count}: an estimate, see arbiter.sizing for its error"
+        )
+        for figure in fitted.breakdown:
+            value = f"{figure.value:,.2f} {figure.unit}"
+            click.echo(f"  {figure.name:<18}  {value:>26}  = {figure.formula}")
+        click.echo()
+
+
+def _print_refused(asked: Asked, limit: int) -> None:
+    """What was refused, the most frequent rule first; equal reasons once, with their number."""
+    rules = Counter(one.rule for one in asked.refused)
+    for rule, count in rules.most_common():
+        click.echo(f"refused by {rule}: {count}")
+        lines = Counter(_refused_line(one) for one in asked.refused if one.rule == rule)
+        for line, times in list(lines.items())[: limit or None]:
+            click.echo(f"  {line}{f' ({times} offers)' if times > 1 else ''}")
+        more = len(lines) - limit
+        if limit and more > 0:
+            click.echo(f"  and {more} more: --limit 0 shows all")
+    if rules:
+        click.echo()
+
+
+def _refused_line(one: RefusedOffer) -> str:
+    """What was refused, and why: all machines of a region that share the reason are one line."""
+    offer = one.offer
+    if one.rule in _OF_THE_MACHINE:
+        return f"{offer.where}  {offer.instance_type} {offer.purchase}: {one.reason}"
+    if one.rule in _OF_THE_GPU:
+        return f"{offer.gpu} x{offer.gpu_count}: {one.reason}"
+    return f"{offer.provider}/{offer.region}: {one.reason}"
+
+
+_OF_THE_GPU = frozenset({"gpu_unknown", "gpu_not_supported", "gpu_not_in_profile", "does_not_fit"})
+_OF_THE_MACHINE = frozenset(
+    {"price_unknown", "no_discount", "price_above_cap", "capacity_refused", "currency_unconverted"}
+)
+
+
+def _print_footer(asked: Asked, shown: int) -> None:
+    from arbiter.explain import by_rule
+
+    eligible = len(asked.rows)
+    what = asked.profile.name if asked.profile else "any model"
+    level = asked.policy.sovereignty.level
+    cut = f", the first {shown} shown" if shown < eligible else ""
+    click.echo(
+        f"{eligible} eligible for {what} at sovereignty {level}{cut}; "
+        f"as of {asked.now:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    counts = dict(Counter(one.rule for one in asked.refused).most_common())
+    if counts:
+        click.echo(f"{len(asked.refused)} refused: {by_rule(counts)}")
+    for one in asked.degraded:
+        click.echo(f"degraded: {one['provider']}: {one['reason']}", err=True)
+    if counts.get("stale") and not eligible:
+        click.echo("the stored prices are old; run: arbiter poll", err=True)

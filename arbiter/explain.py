@@ -1,0 +1,223 @@
+"""Plans, decisions, offers and replicas as people read them, and as JSON-ready dicts. Pure.
+
+Money is Decimal (a decimal string in JSON) with its currency in the key, times are aware UTC, and
+what is not known is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from arbiter.domain import Action, Candidate, Offer, Plan, Quote, RefusedOffer, Replica
+from arbiter.money import Price
+
+if TYPE_CHECKING:
+    from arbiter.store.journal import DecisionRow
+
+Dict = dict[str, Any]
+
+
+def dump(value: Any) -> str:
+    """A value as one line of JSON."""
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
+
+
+# --- offers ---------------------------------------------------------------------------------
+
+
+def offer_dict(
+    quote: Quote, usd_per_mtok: Decimal | None = None, tokens_per_s: Decimal | None = None
+) -> Dict:
+    """An offer with its price, and with its score where a model was sized on it."""
+    offer = quote.offer
+    place = offer.place
+    return {
+        "provider": offer.provider,
+        "region": offer.region,
+        "zone": offer.zone,
+        "country": place.country,
+        "instance_type": offer.instance_type,
+        "gpu": offer.gpu,
+        "gpu_count": offer.gpu_count,
+        "purchase": offer.purchase.value,
+        "price_usd_hour": usd(quote.price),
+        "usd_per_mtok": usd_per_mtok,
+        "tokens_per_s": tokens_per_s,
+        "observed_at": quote.observed_at,
+        "operator": place.operator,
+        "operator_country": place.operator_country,
+    }
+
+
+def candidate_dict(candidate: Candidate) -> Dict:
+    """An offer that passed every rule."""
+    return offer_dict(candidate.quote, candidate.usd_per_mtok, candidate.tokens_per_s)
+
+
+def refused_dict(refused: RefusedOffer) -> Dict:
+    """An offer that a rule left out."""
+    offer = refused.offer
+    return {
+        "provider": offer.provider,
+        "region": offer.region,
+        "zone": offer.zone,
+        "country": offer.place.country,
+        "instance_type": offer.instance_type,
+        "gpu": offer.gpu,
+        "gpu_count": offer.gpu_count,
+        "purchase": offer.purchase.value,
+        "rule": refused.rule,
+        "reason": refused.reason,
+    }
+
+
+def usd(price: Price | None) -> Decimal | None:
+    """The amount of a price in USD; None for another currency, which is not converted here."""
+    return price.amount if price is not None and price.currency == "USD" else None
+
+
+def machine(offer: Offer) -> str:
+    """What is rented: "g6.12xlarge L4:4 spot"."""
+    return f"{offer.instance_type} {offer.gpu}:{offer.gpu_count} {offer.purchase}"
+
+
+def age(now: datetime, then: datetime) -> str:
+    """How long ago, in the largest unit that tells enough: "40 s", "12 min", "3 h", "5 d"."""
+    seconds = int((now - then) / timedelta(seconds=1))
+    if seconds < 0:
+        return "ahead"
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86_400} d"
+
+
+def by_rule(counts: Mapping[str, int]) -> str:
+    """Refusals counted: "12 by country_outside_eu, 3 by stale"."""
+    return ", ".join(f"{count} by {rule}" for rule, count in counts.items())
+
+
+# --- replicas -------------------------------------------------------------------------------
+
+
+def replica_dict(replica: Replica) -> Dict:
+    """A replica, in the place where it really runs as far as that is known."""
+    offer, place = replica.offer, replica.place
+    observed = replica.observed_region is not None
+    return {
+        "cluster": replica.cluster,
+        "state": replica.state.value,
+        "provider": offer.provider,
+        "region": replica.observed_region or offer.region,
+        "zone": replica.observed_zone if observed else offer.zone,
+        "country": place.country,
+        "operator": place.operator,
+        "instance_type": offer.instance_type,
+        "gpu": offer.gpu,
+        "gpu_count": offer.gpu_count,
+        "purchase": offer.purchase.value,
+        "price_usd_hour": usd(replica.price),
+        "endpoint": replica.endpoint,
+        "replaces": replica.replaces,
+        "launched_at": replica.launched_at,
+        "healthy_at": replica.healthy_at,
+        "changed_at": replica.changed_at,
+        "note": replica.note,
+    }
+
+
+# --- plans and decisions --------------------------------------------------------------------
+
+
+def action_dict(action: Action, state: str | None = None, error: str = "") -> Dict:
+    """One step, with its outcome where it was journaled."""
+    return {
+        "id": action.id,
+        "kind": action.kind.value,
+        "cluster": action.cluster,
+        "reason": action.reason,
+        "state": state,
+        "error": error,
+        "offer": str(action.offer.key) if action.offer else None,
+        "price_usd_hour": usd(action.price),
+        "replaces": action.replaces,
+        "for_money": action.for_money,
+    }
+
+
+def plan_dict(plan: Plan) -> Dict:
+    """A plan, complete."""
+    return {
+        "service": plan.service,
+        "at": plan.at,
+        "sentence": plan.sentence,
+        "eligible": plan.eligible,
+        "refused_by_rule": dict(plan.refused_by_rule),
+        "actions": [action_dict(action) for action in plan.actions],
+        "candidates": [candidate_dict(candidate) for candidate in plan.candidates],
+    }
+
+
+def plan_json(plan: Plan) -> str:
+    """A plan as one line of JSON."""
+    return dump(plan_dict(plan))
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """A plan as people read it: the sentence, the steps, the best offers, the refusals."""
+    return [plan.sentence, *_steps([(action, "") for action in plan.actions]), *_ground(plan)]
+
+
+def decision_dict(row: DecisionRow) -> Dict:
+    """A journaled decision with what became of its actions."""
+    outcome = [action_dict(one.action, one.state.value, one.error) for one in row.actions]
+    known = {"id": row.id, "policy": row.policy, "version": row.version}
+    return {**known, **plan_dict(row.plan), "actions": outcome}
+
+
+def decision_lines(row: DecisionRow) -> list[str]:
+    """A journaled decision as people read it."""
+    steps = [
+        (one.action, f"{one.state}{f': {one.error}' if one.error else ''}") for one in row.actions
+    ]
+    return [
+        row.sentence,
+        f"  decision {row.id} at {row.at:%Y-%m-%d %H:%M:%S} UTC, policy {row.policy}, "
+        f"arbiter {row.version}",
+        *_steps(steps),
+        *_ground(row.plan),
+    ]
+
+
+def _steps(actions: list[tuple[Action, str]]) -> Iterator[str]:
+    if actions:
+        yield "  actions"
+    for action, outcome in actions:
+        what = f"    {action.kind} {action.cluster}"
+        if action.offer is not None:
+            what += f" on {action.offer.where} {machine(action.offer)} at {action.price} an hour"
+        if action.replaces:
+            what += f", in place of {action.replaces}"
+        yield f"{what}: {action.reason}{f'  [{outcome}]' if outcome else ''}"
+
+
+def _ground(plan: Plan) -> Iterator[str]:
+    """What the decision rests on."""
+    if plan.candidates:
+        yield f"  best of {plan.eligible} eligible offers"
+    for number, candidate in enumerate(plan.candidates, 1):
+        quote = candidate.quote
+        country = quote.offer.place.country or "country unknown"
+        yield (
+            f"    {number}. {candidate.usd_per_mtok} USD/Mtok  {quote.offer.where} ({country})  "
+            f"{machine(quote.offer)}  {quote.price} an hour, {candidate.tokens_per_s} tokens/s, "
+            f"{candidate.variant}"
+        )
+    refused = sum(plan.refused_by_rule.values())
+    if refused:
+        yield f"  refused {refused} offers: {by_rule(plan.refused_by_rule)}"
