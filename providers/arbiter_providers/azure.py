@@ -320,8 +320,8 @@ def _line(row: _Row) -> _Line:
     if row.currencyCode != "USD":
         raise Malformed(f"currency is {str(row.currencyCode)[:8]}, asked for USD")
     spot = (row.skuName or "").endswith(" Spot")
-    if spot != ("Spot" in (row.meterName or "")):
-        raise Malformed("spot by one name and not by the other")
+    if not spot and "Spot" in (row.meterName or ""):
+        raise Malformed("spot by its meter and not by its name")
     purchase = Purchase.SPOT if spot else Purchase.ON_DEMAND
     gpu = gpu_of(size)
     if isinstance(gpu, str):

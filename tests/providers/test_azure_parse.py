@@ -226,7 +226,7 @@ def test_regions_that_the_settings_name_are_the_only_ones_kept() -> None:
         ({"armRegionName": 7}, "row of the wrong shape"),
         ({"skuName": None}, "row without skuName"),
         ({"productName": None}, "row without productName"),
-        ({"meterName": "NC40 Spot"}, "spot by one name and not by the other"),
+        ({"meterName": "NC40 Spot"}, "spot by its meter and not by its name"),
         ({"unitOfMeasure": None}, "row without unitOfMeasure"),
         ({"effectiveStartDate": None}, "row without effectiveStartDate"),
         ({"effectiveStartDate": "yesterday"}, "row of the wrong shape"),
