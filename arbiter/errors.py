@@ -1,21 +1,21 @@
 """Every error a user can meet.
 
-    ArbiterError                one clear line: what is wrong, where, what to type next; exit 1
-    ├── SettingsError           arbiter.toml, ARBITER_* or a policy file is malformed
-    ├── ProfileError            a model profile is unknown or malformed
-    ├── UnknownName             a service, decision, provider or level that does not exist
-    ├── StoreError              the database cannot be opened, is newer than this arbiter, or is full
-    ├── TemplateRefused         a value that no template may carry
-    ├── ProviderError           a price source failed; the others go on
-    │   ├── MissingCredentials      nothing is configured for it
-    │   ├── BadCredentials          what is configured was refused
-    │   ├── RateLimited             it asked us to wait (retry_after seconds, or None)
-    │   ├── Unreachable             no answer, a timeout, or a 5xx after the retries
-    │   └── BadAnswer               an answer that is not what its API promises
-    └── LaunchError             a launch failed; its kind steers what happens next
-        ├── NoCapacity              the place has none: remember it and try the next
-        ├── QuotaExceeded           the account may not: remember it for long
-        └── LaunchRejected          the request itself is wrong: do not repeat it
+ArbiterError                one clear line: what is wrong, where, what to type next; exit 1
+├── SettingsError           arbiter.toml, ARBITER_* or a policy file is malformed
+├── ProfileError            a model profile is unknown or malformed
+├── UnknownName             a service, decision, provider or level that does not exist
+├── StoreError              the database cannot be opened, is newer than this arbiter, or is full
+├── TemplateRefused         a value that no template may carry
+├── ProviderError           a price source failed; the others go on
+│   ├── MissingCredentials      nothing is configured for it
+│   ├── BadCredentials          what is configured was refused
+│   ├── RateLimited             it asked us to wait (retry_after seconds, or None)
+│   ├── Unreachable             no answer, a timeout, or a 5xx after the retries
+│   └── BadAnswer               an answer that is not what its API promises
+└── LaunchError             a launch failed; its kind steers what happens next
+    ├── NoCapacity              the place has none: remember it and try the next
+    ├── QuotaExceeded           the account may not: remember it for long
+    └── LaunchRejected          the request itself is wrong: do not repeat it
 """
 
 from __future__ import annotations

@@ -252,13 +252,13 @@ def _senseless(settings: Settings) -> list[Problem]:
         known = set(registry.names())
     except ArbiterError:
         known = set(settings.providers)
-    for name, one in settings.providers.items():
+    for name, source in settings.providers.items():
         where = ("providers", name)
         check(name in known, where, f"is no provider: {', '.join(sorted(known))}")
-        check(one.interval_s > 0, (*where, "interval_s"), "must be above 0")
-        check(one.timeout_s > 0, (*where, "timeout_s"), "must be above 0")
-        check(one.max_attempts >= 1, (*where, "max_attempts"), "must be at least 1")
-        url = one.endpoint is None or re.match(r"https?://[^/\s]+", one.endpoint) is not None
+        check(source.interval_s > 0, (*where, "interval_s"), "must be above 0")
+        check(source.timeout_s > 0, (*where, "timeout_s"), "must be above 0")
+        check(source.max_attempts >= 1, (*where, "max_attempts"), "must be at least 1")
+        url = source.endpoint is None or re.match(r"https?://[^/\s]+", source.endpoint) is not None
         check(url, (*where, "endpoint"), "must be an http or https URL")
     return found
 

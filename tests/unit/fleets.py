@@ -59,7 +59,9 @@ def offer(
     )
 
 
-def quote(price: str | None, of: Offer | None = None, age_s: float = 60, at: datetime = NOW) -> Quote:
+def quote(
+    price: str | None, of: Offer | None = None, age_s: float = 60, at: datetime = NOW
+) -> Quote:
     """A quote in USD an hour."""
     seen = at - timedelta(seconds=age_s)
     return Quote(of or offer(), None if price is None else Price.of(price), seen, seen, "test")

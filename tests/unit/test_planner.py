@@ -165,7 +165,9 @@ def test_moves_neither_too_soon_nor_too_often() -> None:
 
 def test_a_move_makes_before_it_breaks() -> None:
     old = replica(1)
-    new = replica(2, ReplicaState.STARTING, offer("eu-west-1"), "0.1", age_s=60, replaces=old.cluster)
+    new = replica(
+        2, ReplicaState.STARTING, offer("eu-west-1"), "0.1", age_s=60, replaces=old.cluster
+    )
     quotes = [quote("0.50"), quote("0.10", offer("eu-west-1"))]
     assert plan(NOW, quotes, fleet(old, new), EU).actions == ()
     answering = replace(new, state=ReplicaState.HEALTHY, healthy_at=NOW)
