@@ -1,0 +1,157 @@
+"""/metrics. No label grows with the market: providers, services and states only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition
+
+from arbiter import __version__, explain
+from arbiter.api import answers
+from arbiter.api.sources import Sources
+from arbiter.domain import Purchase, ReplicaState
+from arbiter.errors import ArbiterError
+from arbiter.store.counts import count_decisions
+from arbiter.store.prices import PollRow
+
+CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
+BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """A registry of our own: what stands is read when it is asked for, what passes is counted."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._registry = CollectorRegistry(auto_describe=True)
+        self._registry.register(_Standing(sources))
+        self._polls = Histogram(
+            "arbiter_poll_seconds",
+            "How long a poll took.",
+            ["provider"],
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._ticks = Histogram(
+            "arbiter_tick_seconds",
+            "How long it took to observe, decide and act once.",
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+
+    def polled(self, row: PollRow) -> None:
+        """Count a poll."""
+        seconds = (row.finished_at - row.started_at).total_seconds()
+        self._polls.labels(row.provider).observe(max(0.0, seconds))
+
+    def ticked(self, seconds: float) -> None:
+        """Count a tick."""
+        self._ticks.observe(seconds)
+
+    def page(self) -> bytes:
+        """Everything, in the OpenMetrics text format."""
+        text: bytes = exposition.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+        return text
+
+
+class _Standing:
+    """Gauges of what is in the store."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def describe(self) -> list[Metric]:
+        """Nothing before the first question: describing would read the store."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("arbiter_build", "This arbiter.", labels=["version", "simulated"])
+        simulated = str(self._sources.parts.simulated).lower()
+        info.add_metric([__version__, simulated], 1)
+        yield info
+        up = GaugeMetricFamily("arbiter_store_up", "Whether the database answers.")
+        try:
+            families = [*self._polls(), *self._fleet()]
+        except ArbiterError:
+            families = []
+            up.add_metric([], 0)
+        else:
+            up.add_metric([], 1)
+        yield up
+        yield from families
+
+    def _polls(self) -> list[Metric]:
+        polled = GaugeMetricFamily(
+            "arbiter_poll_last_success_timestamp_seconds",
+            "When a poll last brought prices.",
+            labels=["provider"],
+        )
+        degraded = GaugeMetricFamily(
+            "arbiter_degraded", "1 while something of a provider is missing.", labels=["provider"]
+        )
+        offers = GaugeMetricFamily(
+            "arbiter_offers", "Offers in the newest poll.", labels=["provider"]
+        )
+        for poll in self._sources.snapshot().polls:
+            if poll.state != "failed":
+                polled.add_metric([poll.provider], poll.finished_at.timestamp())
+                offers.add_metric([poll.provider], poll.offers)
+            degraded.add_metric([poll.provider], 0 if poll.state == "ok" else 1)
+        return [polled, degraded, offers]
+
+    def _fleet(self) -> list[Metric]:
+        parts, snapshot = self._sources.parts, self._sources.snapshot()
+        replicas = GaugeMetricFamily(
+            "arbiter_replicas", "Replicas by state.", labels=["service", "state"]
+        )
+        target = GaugeMetricFamily(
+            "arbiter_replicas_target", "Replicas ordered.", labels=["service"]
+        )
+        spend = GaugeMetricFamily(
+            "arbiter_spend_dollars_per_hour", "What the replicas cost now.", labels=["service"]
+        )
+        saved = GaugeMetricFamily(
+            "arbiter_on_demand_dollars_per_hour",
+            "What as many replicas would cost at the cheapest eligible on-demand offer.",
+            labels=["service"],
+        )
+        price = GaugeMetricFamily(
+            "arbiter_offer_price_dollars_per_hour",
+            "The best eligible offer: cheapest per token.",
+            labels=["service", "purchase"],
+        )
+        for service in snapshot.services:
+            shape = answers.service_shape(parts, snapshot, service)
+            target.add_metric([service.name], shape.target)
+            for state in ReplicaState:
+                count = sum(1 for one in shape.replicas if one.state == state.value)
+                replicas.add_metric([service.name, state.value], count)
+            if shape.usd_hour is not None:
+                spend.add_metric([service.name], float(shape.usd_hour))
+            if shape.on_demand_usd_hour is not None:
+                saved.add_metric([service.name], float(shape.on_demand_usd_hour))
+            for purchase, amount in _best(self._sources, service.name).items():
+                price.add_metric([service.name, purchase.value], amount)
+        return [replicas, target, spend, saved, price, self._decisions()]
+
+    def _decisions(self) -> Metric:
+        family = CounterMetricFamily(
+            "arbiter_decisions", "Decisions in the journal.", labels=["service"]
+        )
+        with self._sources.parts.store.begin() as connection:
+            for service, count in count_decisions(connection).items():
+                family.add_metric([service], count)
+        return family
+
+
+def _best(sources: Sources, name: str) -> dict[Purchase, float]:
+    """Purchase -> price per hour of the best eligible offer that is bought so."""
+    parts, snapshot = sources.parts, sources.snapshot()
+    service = next(one for one in snapshot.services if one.name == name)
+    found: dict[Purchase, float] = {}
+    for candidate in answers.sifted(parts, snapshot, service).candidates:
+        amount = explain.usd(candidate.quote.price)
+        if amount is not None:
+            found.setdefault(candidate.quote.offer.purchase, float(amount))
+    return found

@@ -1,0 +1,263 @@
+"""The answers of the API, once: msgspec encodes them, FastAPI documents them.
+
+Times are UTC ISO 8601. Money is a decimal string, its currency in the key. A null means that it is
+not known. `simulated` is true where the market, the servers and the money are not real.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OfferShape:
+    """An offer that passed every rule."""
+
+    provider: str
+    region: str
+    zone: str | None
+    country: str | None
+    instance_type: str
+    gpu: str
+    gpu_count: int
+    purchase: str
+    price_usd_hour: Decimal | None
+    usd_per_mtok: Decimal | None
+    tokens_per_s: Decimal | None
+    observed_at: datetime
+    operator: str | None
+    operator_country: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedShape:
+    """An offer that a rule left out."""
+
+    provider: str
+    region: str
+    zone: str | None
+    country: str | None
+    instance_type: str
+    gpu: str
+    gpu_count: int
+    purchase: str
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DegradedShape:
+    """A provider of which something is missing."""
+
+    provider: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyShape:
+    """The rules that were asked. A cap that is null does not exist."""
+
+    name: str
+    sovereignty: str
+    spot: bool
+    on_demand: bool
+    max_quote_age_s: int
+    max_usd_per_hour: Decimal | None
+    max_usd_per_mtok: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class OffersShape:
+    """Eligible offers, cheapest first: by million output tokens, or by GPU-hour without a model."""
+
+    as_of: datetime
+    simulated: bool
+    policy: PolicyShape
+    eligible: int
+    offers: list[OfferShape]
+    refused_by_rule: dict[str, int]
+    refused: list[RefusedShape]
+    degraded: list[DegradedShape]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaShape:
+    """One server of a service. Its endpoint changes when it moves."""
+
+    cluster: str
+    state: str
+    provider: str
+    region: str
+    zone: str | None
+    country: str | None
+    operator: str | None
+    instance_type: str
+    gpu: str
+    gpu_count: int
+    purchase: str
+    price_usd_hour: Decimal | None
+    endpoint: str | None
+    replaces: str | None
+    launched_at: datetime
+    healthy_at: datetime | None
+    changed_at: datetime
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceShape:
+    """A model kept running.
+
+    `usd_hour` is what its replicas cost now; `on_demand_usd_hour` what as many would cost at the
+    cheapest eligible on-demand offer of this moment.
+    """
+
+    name: str
+    profile: str
+    target: int
+    healthy: int
+    sovereignty: str
+    paused: bool
+    down: bool
+    tags: dict[str, str]
+    usd_hour: Decimal | None
+    on_demand_usd_hour: Decimal | None
+    last_decision: str | None
+    replicas: list[ReplicaShape]
+
+
+@dataclass(frozen=True, slots=True)
+class ServicesShape:
+    """All services."""
+
+    as_of: datetime
+    simulated: bool
+    services: list[ServiceShape]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionShape:
+    """One step of a decision, with its outcome so far."""
+
+    id: str
+    kind: str
+    cluster: str
+    reason: str
+    state: str | None = None
+    error: str = ""
+    offer: str | None = None
+    price_usd_hour: Decimal | None = None
+    replaces: str | None = None
+    for_money: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlanShape:
+    """What one tick wants done for a service, or did."""
+
+    service: str
+    at: datetime
+    simulated: bool
+    sentence: str
+    eligible: int
+    refused_by_rule: dict[str, int]
+    actions: list[ActionShape]
+    candidates: list[OfferShape]
+    id: str | None = None
+    policy: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionShape:
+    """A journaled decision, in short."""
+
+    id: str
+    service: str
+    at: datetime
+    sentence: str
+    policy: str
+    actions: list[ActionShape]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionsShape:
+    """Decisions, newest first."""
+
+    simulated: bool
+    decisions: list[DecisionShape]
+
+
+@dataclass(frozen=True, slots=True)
+class EventShape:
+    """Something that happened."""
+
+    id: int
+    at: datetime
+    kind: str
+    service: str | None
+    cluster: str | None
+    decision_id: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventsShape:
+    """Events, oldest first. Ask again with `after` = `last_id`."""
+
+    simulated: bool
+    last_id: int
+    events: list[EventShape]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderShape:
+    """A price source and its newest poll."""
+
+    provider: str
+    state: str
+    finished_at: datetime
+    offers: int
+    changes: int
+    reasons: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthShape:
+    """Whether the daemon works: "ok", "degraded" (with the reasons) or "dead"."""
+
+    status: str
+    simulated: bool
+    version: str
+    last_tick_at: datetime | None
+    last_tick_age_s: float | None
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryShape:
+    """Prices over time, as columns: at `t[i]` (seconds since 1970) all of `series[*].usd_hour[i]`.
+
+    A null is an instant at which the offer was not sold.
+    """
+
+    simulated: bool
+    t: list[int]
+    series: list[HistorySeries]
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySeries:
+    """One offer's prices."""
+
+    label: str
+    usd_hour: list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """What is wrong, and what to do, in one line."""
+
+    error: str
