@@ -31,6 +31,10 @@ PAUSE_S = 1.0
 """Seconds between two ticks of a command that waits."""
 
 
+RETRY_S = 20.0
+"""Seconds after which a provider that failed is asked again."""
+
+
 @dataclass
 class Session:
     """An open store with the loop over it."""
@@ -66,13 +70,16 @@ class Session:
         """Poll the providers whose prices are older than their interval."""
         now = self.clock.now()
         with self.store.begin() as connection:
-            polled = {row.provider: row.finished_at for row in last_polls(connection)}
-        due = [
-            name
-            for name in registry.names()
-            if (one := self.settings.provider(name)).enabled
-            and (name not in polled or (now - polled[name]).total_seconds() > one.interval_s)
-        ]
+            polled = {row.provider: row for row in last_polls(connection)}
+
+        def is_due(name: str) -> bool:
+            source, last = self.settings.provider(name), polled.get(name)
+            if last is None or not source.enabled:
+                return source.enabled
+            wait = RETRY_S if last.state == "failed" else source.interval_s
+            return (now - last.finished_at).total_seconds() > wait
+
+        due = [name for name in registry.names() if is_due(name)]
         for row in poll_providers(due, self.settings, self.store, self.clock, {}):
             reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
             _tell(f"asked {row.provider} for prices: {row.offers} offers{reasons}")
