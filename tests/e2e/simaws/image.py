@@ -113,7 +113,9 @@ def _put_wheel(target: Path) -> None:
 
 def _install_moto(root: Path) -> None:
     uv = _uv()
-    subprocess.run([uv, "venv", "-q", "--relocatable", "--python", sys.executable, root], check=True)
+    subprocess.run(
+        [uv, "venv", "-q", "--relocatable", "--python", sys.executable, root], check=True
+    )
     python = str(root / "bin" / "python")
     subprocess.run([uv, "pip", "install", "-q", "--python", python, MOTO], check=True)
 

@@ -1,0 +1,227 @@
+"""A world to test in: the simulated AWS, a SkyPilot API server that knows no other, and a HOME.
+
+Everything it starts it also ends, by process id: the simulated AWS ends its machines, and the API
+server lives in a process namespace that takes all of its workers with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from simaws.catalog import write_catalog
+from simaws.image import image, moto_python
+from simaws.market import ZONES, Market, first_prices
+
+TOOLS = {
+    "debootstrap": "debootstrap",
+    "socat": "socat",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "rsync": "rsync",
+    "curl": "curl",
+    "ip": "iproute2",
+}
+"""Program -> the Debian package that brings it."""
+
+SERVE_S = 60.0
+API_SERVER_S = 180.0
+
+
+def missing() -> str | None:
+    """Why no world can be made on this machine, with the command that helps; None if it can."""
+    if sys.platform != "linux":
+        return "simulated machines are Linux namespaces: run the end-to-end tests on Linux"
+    if os.geteuid() != 0:
+        return "simulated machines need root: sudo .venv/bin/python -m pytest tests/e2e"
+    packages = sorted({pkg for tool, pkg in TOOLS.items() if shutil.which(tool) is None})
+    if packages:
+        return f"missing programs: apt-get install -y {' '.join(packages)}"
+    return None
+
+
+class World:
+    """The simulated AWS and its SkyPilot.
+
+    Attributes:
+        home: the HOME of everything that runs in this world.
+        market: its prices, for tests to change.
+        environment: variables that lead boto3 and SkyPilot here and nowhere else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        self._folder = folder
+        self._aws_port, self._api_port = _free_ports(2)
+        self._aws: subprocess.Popen[bytes] | None = None
+        self._api: subprocess.Popen[bytes] | None = None
+        self.market = Market(folder / "prices.json")
+        self.market.write(first_prices())
+        write_catalog(self.home, first_prices())
+        self.environment: Mapping[str, str] = {
+            "HOME": str(self.home),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._aws_port}",
+            "AWS_ACCESS_KEY_ID": "simulated",
+            "AWS_SECRET_ACCESS_KEY": "simulated",
+            "AWS_DEFAULT_REGION": "eu-north-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "SKYPILOT_API_SERVER_LOCAL_PORT": str(self._api_port),
+            "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
+        }
+
+    def process_environment(self) -> dict[str, str]:
+        """A whole environment for a process in this world."""
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        inherited = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
+        return inherited | {"PATH": programs, **self.environment}
+
+    def start_aws(self) -> None:
+        """Serve the simulated AWS."""
+        server = Path(__file__).with_name("moto_server.py")
+        command = [moto_python(), server, self._folder, image(), self._aws_port]
+        with (self._folder / "aws.log").open("wb") as log:
+            self._aws = subprocess.Popen(
+                [str(part) for part in command], stdout=log, stderr=subprocess.STDOUT
+            )
+        ready = self._folder / "ready"
+        self._wait(self._aws, ready.exists, SERVE_S, "aws.log")
+
+    def start_api_server(self) -> None:
+        """Serve SkyPilot's API; it keeps what it knows in HOME over a restart."""
+        apart = "unshare --pid --fork --kill-child --mount-proc".split()
+        serve = ["sky", "api", "start", "--foreground", "--port", str(self._api_port)]
+        environment = self.process_environment()
+        program = shutil.which(serve[0], path=environment["PATH"])
+        with (self._folder / "api-server.log").open("ab") as log:
+            self._api = subprocess.Popen(
+                [*apart, str(program), *serve[1:]],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._wait(self._api, self._api_answers, API_SERVER_S, "api-server.log")
+
+    def stop_api_server(self) -> None:
+        """Kill the API server and all of its workers, in the middle of whatever they do."""
+        _kill(self._api)
+        self._api = None
+
+    def enable_aws(self) -> None:
+        """Let SkyPilot find its credentials."""
+        done = subprocess.run(
+            ["sky", "check", "aws"],
+            env=self.process_environment(),
+            capture_output=True,
+            text=True,
+            timeout=API_SERVER_S,
+            check=False,
+        )
+        if "AWS: enabled" not in done.stdout:
+            raise RuntimeError(f"sky check aws: {done.stdout}{done.stderr}")
+
+    def stop(self) -> None:
+        """End everything."""
+        self.stop_api_server()
+        if self._aws is not None and self._aws.poll() is None:
+            self._aws.send_signal(signal.SIGTERM)
+            try:
+                self._aws.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                _kill(self._aws)
+        self._aws = None
+
+    def ec2(self, region: str) -> Any:
+        """A client of the simulated EC2."""
+        import boto3
+
+        return boto3.client(
+            "ec2",
+            region_name=region,
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id="simulated",
+            aws_secret_access_key="simulated",
+        )
+
+    def instances(self) -> list[dict[str, Any]]:
+        """Every instance of every region that costs money, as EC2 describes it."""
+        states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+        return [
+            instance
+            for region in ZONES
+            for reservation in self.ec2(region).describe_instances(Filters=states)["Reservations"]
+            for instance in reservation["Instances"]
+        ]
+
+    def reclaim(self, instance: Mapping[str, Any]) -> None:
+        """Take an instance away without telling anybody."""
+        region = instance["Placement"]["AvailabilityZone"][:-1]
+        self.ec2(region).terminate_instances(InstanceIds=[instance["InstanceId"]])
+
+    def set_full(self, places: Mapping[str, list[str]]) -> None:
+        """Regions or zone names -> the instance types of which there are none left."""
+        (self._folder / "capacity.json").write_text(json.dumps(places))
+
+    def events(self) -> list[str]:
+        """What the simulated AWS logged, without the times."""
+        lines = (self._folder / "events.log").read_text().splitlines()
+        return [line.partition(" ")[2] for line in lines]
+
+    def logs(self) -> str:
+        """The end of every log, for a failed test."""
+        paths = [*self._folder.glob("*.log"), *self._folder.glob("home/.sky/api_server/*.log")]
+        return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in paths)
+
+    def _api_answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._api_port)) == 0
+
+    def _wait(self, process: subprocess.Popen[bytes], up: Any, seconds: float, log: str) -> None:
+        until = time.monotonic() + seconds
+        while not up():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{log}: {(self._folder / log).read_text()[-3000:]}")
+            time.sleep(0.1)
+
+
+@contextmanager
+def running_world(folder: Path) -> Iterator[World]:
+    """A world that is up, and gone afterwards."""
+    world = World(folder)
+    try:
+        world.start_aws()
+        world.start_api_server()
+        world.enable_aws()
+        yield world
+    finally:
+        world.stop()
+
+
+def _kill(process: subprocess.Popen[bytes] | None) -> None:
+    if process is not None and process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
