@@ -6,16 +6,27 @@ what is not known is None.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from arbiter.domain import Action, Candidate, Offer, Plan, Quote, RefusedOffer, Replica
+from arbiter.domain import (
+    Action,
+    Candidate,
+    Offer,
+    Plan,
+    Quote,
+    RefusedOffer,
+    Replica,
+    ReplicaState,
+    Service,
+)
 from arbiter.money import Price
 
 if TYPE_CHECKING:
     from arbiter.store.journal import DecisionRow
+    from arbiter.store.prices import PollRow
 
 Dict = dict[str, Any]
 
@@ -128,6 +139,87 @@ def replica_dict(replica: Replica) -> Dict:
         "healthy_at": replica.healthy_at,
         "changed_at": replica.changed_at,
         "note": replica.note,
+    }
+
+
+def where(replica: Replica) -> str:
+    """Where it really runs, as far as that is known."""
+    if replica.observed_region is None:
+        return replica.offer.where
+    parts = (replica.offer.provider, replica.observed_region, replica.observed_zone)
+    return "/".join(part for part in parts if part)
+
+
+# --- services and providers -----------------------------------------------------------------
+
+
+def healthy(replicas: Sequence[Replica]) -> int:
+    """How many of them answer."""
+    return sum(1 for replica in replicas if replica.state is ReplicaState.HEALTHY)
+
+
+def usd_per_hour(replicas: Sequence[Replica]) -> Decimal | None:
+    """What those that may cost money cost together; None if one's price is not known."""
+    amounts = [usd(replica.price) for replica in replicas if replica.state.alive]
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known, Decimal(0)) if len(known) == len(amounts) else None
+
+
+def service_state(service: Service, replicas: Sequence[Replica]) -> str:
+    """A service in one word: down, ending, paused, up, degraded, starting or waiting."""
+    alive = [replica for replica in replicas if replica.state.alive]
+    if service.down:
+        return "ending" if alive else "down"
+    if service.paused:
+        return "paused"
+    answering = healthy(replicas)
+    if answering >= service.replicas:
+        return "up"
+    if answering:
+        return "degraded"
+    return "starting" if alive else "waiting"
+
+
+def service_dict(
+    service: Service, level: str, replicas: Sequence[Replica], sentence: str | None
+) -> Dict:
+    """A service with its replicas.
+
+    Args:
+        level: the sovereignty level in force for it.
+        sentence: its last decision's, or None.
+    """
+    return {
+        "name": service.name,
+        "profile": service.profile,
+        "state": service_state(service, replicas),
+        "target": 0 if service.down else service.replicas,
+        "healthy": healthy(replicas),
+        "sovereignty": level,
+        "paused": service.paused,
+        "down": service.down,
+        "tags": dict(service.tags),
+        "usd_hour": usd_per_hour(replicas),
+        "last_decision": sentence,
+        "replicas": [replica_dict(replica) for replica in replicas],
+    }
+
+
+def poll_dict(row: PollRow) -> Dict:
+    """The account of one poll."""
+    return {
+        "provider": row.provider,
+        "state": row.state,
+        "offers": row.offers,
+        "changes": row.changes,
+        "withdrawn": row.withdrawn,
+        "skipped": sum(row.skips.values()),
+        "malformed": row.malformed,
+        "skips": dict(row.skips),
+        "seconds": round((row.finished_at - row.started_at).total_seconds(), 3),
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+        "reasons": list(row.reasons),
     }
 
 

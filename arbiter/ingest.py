@@ -73,7 +73,8 @@ def poll_providers(
         UnknownName: a name is not in the registry; then nothing is polled.
     """
     providers = [registry.load(name, settings.provider(name)) for name in names]
-    with ThreadPoolExecutor(max_workers=max(1, len(providers))) as pool:
+    pool = ThreadPoolExecutor(max_workers=max(1, len(providers)))
+    try:
         futures = [
             pool.submit(
                 poll_provider,
@@ -87,6 +88,9 @@ def poll_providers(
         ]
         for future in as_completed(futures):
             yield future.result()
+    finally:
+        # Nobody waits for a silent provider after Ctrl-C; at the ordinary end all have finished.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _failed(name: str, store: Store, started: datetime, clock: Clock, reason: str) -> PollRow:

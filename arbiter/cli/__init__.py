@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -90,8 +91,18 @@ def cli(app: App, debug: bool, config: str | None) -> None:
         app.config = config
 
 
-def main(arguments: Sequence[str] | None = None, app: App | None = None) -> int:
-    """Run the command line and return its exit code.
+def main() -> NoReturn:
+    """The program `arbiter`."""
+    code = run()
+    if code == INTERRUPTED:
+        # Threads that still wait for a provider would hold up the end for as long as it is silent.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str] | None = None, app: App | None = None) -> int:
+    """Run one command and return the exit code.
 
     Args:
         arguments: without the program's name; None takes the process's own.
@@ -148,7 +159,5 @@ def _nearest(name: str) -> str:
 
 def _silenced() -> int:
     """Whoever read our output has left: end without a word, and without one at exit."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 1

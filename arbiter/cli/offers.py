@@ -16,7 +16,6 @@ from arbiter.cli.context import (
 )
 
 if TYPE_CHECKING:
-    from arbiter.cli.app import App
     from arbiter.cli.asked import Asked, Row
     from arbiter.domain import Quote, RefusedOffer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -43,7 +43,9 @@ def poll(ctx: click.Context, providers: tuple[str, ...], as_json: bool) -> None:
     names = list(dict.fromkeys(providers)) or _enabled(app)
     rows = sorted(_poll(app, names), key=lambda row: row.provider)
     if as_json:
-        print_json([_as_dict(row) for row in rows])
+        from arbiter.explain import poll_dict
+
+        print_json([poll_dict(row) for row in rows])
     else:
         echo_table(HEADINGS, [_cells(row) for row in rows])
         for row in rows:
@@ -100,10 +102,6 @@ def _progress(names: Sequence[str]) -> Iterator[Mapping[str, Progress]]:
         yield {name: teller(name) for name in names}
 
 
-def _seconds(row: PollRow) -> float:
-    return round((row.finished_at - row.started_at).total_seconds(), 3)
-
-
 def _cells(row: PollRow) -> tuple[str, ...]:
     return (
         row.provider,
@@ -113,7 +111,7 @@ def _cells(row: PollRow) -> tuple[str, ...]:
         str(row.withdrawn),
         str(sum(row.skips.values())),
         str(row.malformed),
-        f"{_seconds(row):.1f}",
+        f"{(row.finished_at - row.started_at).total_seconds():.1f}",
         reason_of(row.reasons) if row.state != "ok" else "",
     )
 
@@ -124,20 +122,3 @@ def _tell_malformed(row: PollRow) -> None:
         counted = sorted(row.skips.items(), key=lambda item: (-item[1], item[0]))
         shown = ", ".join(f"{count} x {reason}" for reason, count in counted[:6])
         click.echo(f"{row.provider} left out: {shown}", err=True)
-
-
-def _as_dict(row: PollRow) -> dict[str, Any]:
-    return {
-        "provider": row.provider,
-        "state": row.state,
-        "offers": row.offers,
-        "changes": row.changes,
-        "withdrawn": row.withdrawn,
-        "skipped": sum(row.skips.values()),
-        "malformed": row.malformed,
-        "skips": dict(row.skips),
-        "seconds": _seconds(row),
-        "started_at": row.started_at,
-        "finished_at": row.finished_at,
-        "reasons": list(row.reasons),
-    }

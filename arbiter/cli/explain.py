@@ -1,0 +1,129 @@
+"""`arbiter explain`: why it was decided so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arbiter.cli.context import SIMULATED, app_of, complete_service, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from arbiter.store.journal import DecisionRow
+
+EARLIER = 5
+"""How many older decisions of a service are listed below the newest."""
+
+
+@click.command(
+    short_help="Why it was decided so: the record of a decision.",
+    epilog="\b\nExamples:\n"
+    "  arbiter explain chat\n"
+    "  arbiter explain 4f0c91d2ab37 --replay\n"
+    "  arbiter explain chat --json | jq .refused_by_rule",
+)
+@click.argument("subject", metavar="SERVICE|DECISION", shell_complete=complete_service)
+@click.option("--replay", is_flag=True, help="Decide again from the stored inputs and compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def explain(ctx: click.Context, subject: str, replay: bool, as_json: bool) -> None:
+    """Show a decision: what was chosen, the best others with their scores, what each rule refused.
+
+    Of a SERVICE, the newest decision; a DECISION is named by its id or the beginning of one. With
+    --replay the exit code is 1 when the stored inputs give another plan, byte for byte.
+    """
+    app = app_of(ctx)
+    store = app.open_store()
+    try:
+        with store.begin() as connection:
+            row, earlier = _found(connection, subject)
+            equal = _replayed(connection, row) if replay else None
+    finally:
+        store.close()
+    simulated = app.settings.simulated
+    if as_json:
+        print_json(_as_dict(row, earlier, equal, simulated=simulated))
+    else:
+        _show(row, earlier, equal, simulated=simulated)
+    if equal is False:
+        ctx.exit(1)
+
+
+def _found(connection: Connection, subject: str) -> tuple[DecisionRow, Sequence[DecisionRow]]:
+    """The decision in question, and the older ones where a service was named."""
+    from arbiter.errors import UnknownName
+    from arbiter.store import fleet, journal
+
+    if fleet.find_service(connection, subject) is not None:
+        rows = journal.decisions(connection, subject, limit=1 + EARLIER)
+        if not rows:
+            raise UnknownName(
+                f"nothing was decided yet for {subject!r}", "start the daemon: arbiter daemon"
+            )
+        return rows[0], rows[1:]
+    try:
+        return journal.get_decision(connection, subject), ()
+    except UnknownName as error:
+        raise UnknownName(
+            f"no service is called {subject!r}, and {error.message}", _hint(connection, subject)
+        ) from None
+
+
+def _hint(connection: Connection, subject: str) -> str:
+    from difflib import get_close_matches
+
+    from arbiter.store import fleet
+
+    near = get_close_matches(subject, [one.name for one in fleet.services(connection)], 1)
+    return f"did you mean {near[0]}?" if near else "see: arbiter status"
+
+
+def _replayed(connection: Connection, row: DecisionRow) -> bool:
+    """Whether plan() on the stored inputs gives the stored plan."""
+    from arbiter.planner import plan
+    from arbiter.store import journal
+
+    given = journal.inputs(connection, row.id)
+    again = plan(given.now, given.quotes, given.fleet, given.policy)
+    return journal.encode(again) == journal.encode(row.plan)
+
+
+def _as_dict(
+    row: DecisionRow, earlier: Sequence[DecisionRow], equal: bool | None, *, simulated: bool
+) -> dict[str, Any]:
+    from arbiter.explain import decision_dict
+
+    marked = {"simulated": True} if simulated else {}
+    replayed = {} if equal is None else {"replay_equal": equal}
+    older = [{"id": one.id, "at": one.at, "sentence": one.sentence} for one in earlier]
+    return {**decision_dict(row), **marked, **replayed, "earlier": older}
+
+
+def _show(
+    row: DecisionRow, earlier: Sequence[DecisionRow], equal: bool | None, *, simulated: bool
+) -> None:
+    from arbiter.explain import decision_lines
+
+    if simulated:
+        click.echo(SIMULATED)
+    for line in decision_lines(row):
+        click.echo(line)
+    if equal is not None:
+        click.echo(f"  replay: {_outcome(row, equal)}")
+    if earlier:
+        click.echo("  earlier")
+    for one in earlier:
+        click.echo(f"    {one.id}  {one.at:%Y-%m-%d %H:%M:%S} UTC  {one.sentence}")
+
+
+def _outcome(row: DecisionRow, equal: bool) -> str:
+    from arbiter import __version__
+
+    if equal:
+        return "the stored inputs give the same plan, byte for byte"
+    other = "" if row.version == __version__ else f"; it was made by arbiter {row.version}"
+    return f"the stored inputs give ANOTHER plan{other}"

@@ -1,0 +1,161 @@
+"""`arbiter status`: what runs, what it costs, and how well the price sources are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arbiter.cli.context import SIMULATED, app_of, complete_service, print_json, reason_of
+from arbiter.cli.table import echo_table
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from arbiter.cli.app import App
+    from arbiter.domain import Replica, Service
+    from arbiter.store.prices import PollRow
+
+SERVICES = ("SERVICE", "MODEL", "STATE", ">HEALTHY", "SOVEREIGNTY", ">USD/H", "LAST DECISION")
+REPLICAS = ("REPLICA", "STATE", "WHERE", "COUNTRY", "MACHINE", ">USD/H", ">AGE", "ENDPOINT", "NOTE")
+POLLS = ("PROVIDER", "STATE", ">POLLED", ">OFFERS", "WHY")
+
+
+@click.command(
+    short_help="Services, replicas, what they cost, and how fresh the prices are.",
+    epilog="\b\nExamples:\n"
+    "  arbiter status\n"
+    "  arbiter status chat\n"
+    "  arbiter status --json | jq .total_usd_hour",
+)
+@click.argument("service", required=False, shell_complete=complete_service)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def status(ctx: click.Context, service: str | None, as_json: bool) -> None:
+    """Services with their replicas, what they cost, and the last poll of every provider."""
+    app = app_of(ctx)
+    seen = _read(app, service)
+    if as_json:
+        print_json(seen.as_dict())
+    else:
+        seen.show()
+
+
+class _Status:
+    """What the database says of the services and of the providers."""
+
+    def __init__(
+        self,
+        now: datetime,
+        services: Sequence[tuple[Service, str, Sequence[Replica], str | None]],
+        polls: Sequence[PollRow],
+        simulated: bool,
+    ) -> None:
+        self._now = now
+        self._services = services
+        self._polls = polls
+        self._simulated = simulated
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON. Prices are per hour, in USD."""
+        from arbiter.explain import poll_dict, service_dict, usd_per_hour
+
+        everything = [one for _, _, replicas, _ in self._services for one in replicas]
+        marked = {"simulated": True} if self._simulated else {}
+        return {
+            "as_of": self._now,
+            **marked,
+            "total_usd_hour": usd_per_hour(everything),
+            "services": [service_dict(*one) for one in self._services],
+            "providers": [poll_dict(row) for row in self._polls],
+        }
+
+    def show(self) -> None:
+        """For people."""
+        from arbiter.explain import usd_per_hour
+
+        if self._simulated:
+            click.echo(SIMULATED)
+        if not self._services:
+            click.echo("no services; begin with: arbiter launch MODEL")
+        else:
+            echo_table(SERVICES, [self._service(*one) for one in self._services])
+        replicas = [one for _, _, replicas, _ in self._services for one in replicas]
+        if replicas:
+            click.echo()
+            echo_table(REPLICAS, [self._replica(one) for one in replicas])
+        if self._polls:
+            click.echo()
+            echo_table(POLLS, [self._poll(row) for row in self._polls])
+        else:
+            click.echo("no provider was polled yet; run: arbiter poll")
+        click.echo(f"\n{_dollars(usd_per_hour(replicas))} USD an hour for all replicas")
+
+    def _service(
+        self, service: Service, level: str, replicas: Sequence[Replica], sentence: str | None
+    ) -> tuple[str, ...]:
+        from arbiter.explain import healthy, service_state, usd_per_hour
+
+        return (
+            service.name,
+            service.profile,
+            service_state(service, replicas),
+            f"{healthy(replicas)}/{service.replicas}",
+            level,
+            _dollars(usd_per_hour(replicas)),
+            sentence or "none yet",
+        )
+
+    def _replica(self, replica: Replica) -> tuple[str, ...]:
+        from arbiter.explain import age, machine, usd, where
+
+        return (
+            replica.cluster,
+            replica.state.value,
+            where(replica),
+            replica.place.country or "?",
+            machine(replica.offer),
+            _dollars(usd(replica.price)),
+            age(self._now, replica.launched_at),
+            replica.endpoint or "-",
+            replica.note,
+        )
+
+    def _poll(self, row: PollRow) -> tuple[str, ...]:
+        from arbiter.explain import age
+
+        why = reason_of(row.reasons) if row.state != "ok" else ""
+        return (row.provider, row.state, age(self._now, row.finished_at), str(row.offers), why)
+
+
+def _read(app: App, name: str | None) -> _Status:
+    from arbiter.store import fleet, journal
+    from arbiter.store.prices import last_polls
+
+    store = app.open_store()
+    policy = app.settings.policy.sovereignty.level.value
+    try:
+        with store.begin() as connection:
+            if name is None:
+                services = fleet.services(connection)
+            else:
+                services = [fleet.get_service(connection, name)]
+            found = [
+                (
+                    one,
+                    one.sovereignty or policy,
+                    fleet.replicas(connection, app.atlas, one.name),
+                    journal.last_sentence(connection, one.name),
+                )
+                for one in services
+            ]
+            polls = last_polls(connection)
+    finally:
+        store.close()
+    return _Status(app.now(), found, polls, app.settings.simulated)
+
+
+def _dollars(amount: Decimal | None) -> str:
+    return "?" if amount is None else f"{amount:.4f}"
