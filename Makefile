@@ -28,10 +28,13 @@ test: install  ## every test that this machine can run
 test-fast: install  ## the tests without the slow, real parts
 	$(BIN)/python -m pytest -m 'not e2e and not wheel and not browser'
 
-lint: install  ## ruff and mypy
+lint: install  ## ruff, mypy, shellcheck and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@for tool in "shellcheck .ci/run" "hadolint Dockerfile"; do \
+		if [ -x $(BIN)/$${tool%% *} ]; then echo "$(BIN)/$$tool"; $(BIN)/$$tool || exit 1; \
+		else echo "not checked: $$tool (it has no wheel for this machine)"; fi; done
 
 format: install
 	$(BIN)/ruff format .

@@ -54,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["NO_COLOR"] = "1"
     os.environ["TZ"] = "America/St_Johns"  # no test may pass because it runs in UTC
     time.tzset()
+    if os.environ.get("ARBITER_CI"):
+        config.pluginmanager.register(NothingMissing())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -71,6 +73,39 @@ def _keep_package_caches(home: Path) -> None:
     for name, path in found.items():
         if path.exists():
             os.environ.setdefault(name, str(path))
+
+
+class NothingMissing:
+    """Under continuous integration, a test skipped for want of an install is a failure.
+
+    Attributes:
+        skipped: node id -> the reason, which starts with "needs " where an install mends it.
+    """
+
+    def __init__(self) -> None:
+        self.skipped: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            if reason.startswith(("needs ", "could not import")):
+                self.skipped[report.nodeid] = reason
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.skipped and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.skipped:
+            terminalreporter.section("skipped, and nothing may be skipped here", red=True)
+            for nodeid, reason in sorted(self.skipped.items()):
+                terminalreporter.line(f"{nodeid}: {reason}")
 
 
 @pytest.fixture(autouse=True)

@@ -74,5 +74,5 @@ def aws_account(no_aws_account: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def shared_recordings() -> Path:
     """The larger recordings beside the checkout."""
     if not SHARED.is_dir():
-        pytest.skip(f"needs the recordings in {SHARED}, which are not part of the repository")
+        pytest.skip(f"no shared data: the recordings of {SHARED} are not part of the repository")
     return SHARED

@@ -57,7 +57,7 @@ PARTS: dict[str, frozenset[str]] = {
     "msgspec": frozenset(),  # explain turns dataclasses into plain values with it
 }
 BANNED_CALLS = frozenset(
-    {"open", "input", "print", "exec", "eval", "__import__", "hash", "id", "globals"}
+    {"open", "input", "print", "exec", "eval", "__import__", "hash", "globals"}
 )
 BANNED_METHODS = frozenset({"now", "utcnow", "today", "read_text", "write_text", "fromtimestamp"})
 
