@@ -199,7 +199,9 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
         down=service.down,
         tags=dict(service.tags),
         usd_hour=_total(standing),
-        on_demand_usd_hour=_on_demand(parts, snapshot, service, len(standing)),
+        on_demand_usd_hour=_on_demand(
+            parts, snapshot, service, min(len(standing), service.replicas)
+        ),
         last_decision=decision.sentence if decision else None,
         replicas=[replica_shape(one) for one in own],
     )

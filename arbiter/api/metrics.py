@@ -113,7 +113,7 @@ class _Standing:
         )
         saved = GaugeMetricFamily(
             "arbiter_on_demand_dollars_per_hour",
-            "What as many replicas would cost at the cheapest eligible on-demand offer.",
+            "What the replicas would cost at the best eligible on-demand offer.",
             labels=["service"],
         )
         price = GaugeMetricFamily(

@@ -110,8 +110,9 @@ class ReplicaShape:
 class ServiceShape:
     """A model kept running.
 
-    `usd_hour` is what its replicas cost now; `on_demand_usd_hour` what as many would cost at the
-    cheapest eligible on-demand offer of this moment.
+    `usd_hour` is what its replicas cost now, also those on their way in or out;
+    `on_demand_usd_hour` is what those that were ordered would cost at the best eligible on-demand
+    offer of this moment.
     """
 
     name: str

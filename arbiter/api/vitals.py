@@ -75,7 +75,8 @@ def judge(
 
 def degraded_line(poll: PollRow) -> str:
     """A provider and all that is missing of it, in one line."""
-    return f"{poll.provider} {poll.state}: {'; '.join(poll.reasons) or 'no reason was given'}"
+    reasons = [reason.removeprefix(f"{poll.provider}: ") for reason in poll.reasons]
+    return f"{poll.provider} {poll.state}: {'; '.join(reasons) or 'no reason was given'}"
 
 
 def _late(now: datetime, tick: Beat | None, tick_s: float) -> list[str]:

@@ -3,7 +3,8 @@
 It behaves as `vllm serve` 0.32 was seen to behave, as far as arbiter and a client can tell:
 
 - it listens only once it is ready (here: after --cold-start seconds);
-- an API key (from the environment, VLLM_API_KEY) guards /v1 and nothing else;
+- an API key guards /v1 and nothing else; it comes from the environment, as VLLM_API_KEY or
+  ARBITER_API_KEY;
 - on SIGTERM it lets the answers in flight run for up to --shutdown-timeout seconds, refuses new
   ones with 500 and still says 200 on /health; what is left is cut with finish_reason "abort".
 
@@ -33,7 +34,7 @@ from arbiter.demo.answers import Malformed, Request
 from arbiter.demo.counters import CONTENT_TYPE, Counters
 
 HOST = "127.0.0.1"
-API_KEY = "VLLM_API_KEY"
+API_KEYS = ("VLLM_API_KEY", "ARBITER_API_KEY")  # vLLM's own, and what arbiter hands to a replica
 MOST_BODY_BYTES = 4 << 20
 ABORT_S = 2.0  # time for the answers in flight to say that they were cut
 
@@ -286,7 +287,7 @@ def _options(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m arbiter.demo.server",
         description="A simulated vLLM server on loopback; no model runs.",
-        epilog=f"An API key is taken from the environment variable {API_KEY}.",
+        epilog=f"An API key is taken from the environment: {' or '.join(API_KEYS)}.",
         allow_abbrev=False,
     )
     default = Options(model="")
@@ -328,4 +329,5 @@ def _above_zero(text: str) -> float:
 
 
 if __name__ == "__main__":
-    serve(_options(None), os.environ.pop(API_KEY, None) or None)
+    keys = [os.environ.pop(name, None) for name in API_KEYS]
+    serve(_options(None), next(filter(None, keys), None))

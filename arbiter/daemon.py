@@ -1,0 +1,328 @@
+"""The daemon: polls, records, decides, acts and explains itself, until it is told to end.
+
+Everything that counts is in the store, so the daemon may be killed at any instant. What it ends in
+order for is only the tick that is going on; replicas are left as they are, and the next daemon
+finds them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from arbiter import registry
+from arbiter.api.metrics import Metrics
+from arbiter.api.sources import Parts, Sources
+from arbiter.api.vitals import TICK, degraded_line
+from arbiter.assemble import make_loop, policy_of, stored_quotes
+from arbiter.clock import Clock
+from arbiter.errors import ArbiterError, StoreError
+from arbiter.executors.base import Executor
+from arbiter.ingest import poll_provider
+from arbiter.launchable import not_launchable
+from arbiter.lease import LASTS, Lease
+from arbiter.profiles import load_profile, profile_names
+from arbiter.provider import Provider
+from arbiter.pulse import Pulse
+from arbiter.regions import load_atlas
+from arbiter.schedule import Kind, Schedule
+from arbiter.settings import Settings
+from arbiter.store import fleet
+from arbiter.store.engine import Store
+from arbiter.store.prices import PollRow, PriceBook, last_polls
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import uvicorn
+
+Log = Callable[[str, str], None]
+"""Takes the kind of a line ("journal", "poll", "daemon") and its text."""
+
+LOOK_S = 1.0
+"""Seconds between two looks for orders: so soon an `arbiter launch` is acted on."""
+
+FIRST_POLLS_S = 30.0
+"""For so long a new database waits for the first prices of every provider."""
+
+JITTER = 0.1
+"""Share of a poll's interval by which it may come sooner or later."""
+
+FORCED = 130
+
+
+class Daemon:
+    """All parts of a running arbiter.
+
+    Args:
+        providers: name -> provider, polled at its own interval.
+        log: gets a line for every decision, event and change of a poll's state.
+        market_time: of a simulated market, for the screen.
+
+    Attributes:
+        ending: whoever sets it ends the daemon in order.
+        lost_lease: another daemon acts on the database now, so this one has ended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        executor: Executor,
+        providers: Mapping[str, Provider],
+        clock: Clock,
+        log: Log,
+        market_time: Callable[[], datetime] | None = None,
+    ) -> None:
+        self.settings, self.store, self.clock = settings, store, clock
+        self.pulse = Pulse()
+        self.schedule = Schedule(self.pulse, clock)
+        self.ending = threading.Event()
+        self.lost_lease = False
+        self._log = log
+        self._providers = providers
+        self._books = {name: PriceBook(name) for name in providers}
+        self._last_polls: dict[str, tuple[object, ...]] = {}
+        self._awaited: set[str] = set()
+        self._awaited_until = 0.0
+        self._orders: object = None
+        self._lease = Lease(store, clock)
+        atlas = load_atlas()
+        self.loop = make_loop(
+            settings, store, executor, clock, atlas, lambda sentence: log("journal", sentence)
+        )
+        self.sources = Sources(
+            Parts(
+                store=store,
+                atlas=atlas,
+                clock=clock,
+                pulse=self.pulse,
+                quotes=stored_quotes(store, atlas),
+                policy=partial(policy_of, settings),
+                profile=lambda name: load_profile(name, settings.profiles_path),
+                profiles=lambda: profile_names(settings.profiles_path),
+                preview=self.loop.preview,
+                not_launchable=not_launchable(settings.executor),
+                tick_s=settings.daemon.tick_s,
+                scheduling=lambda: self.schedule.running,
+                simulated=settings.simulated,
+                market_time=market_time,
+            )
+        )
+        self.metrics = Metrics(self.sources)
+
+    def start(self) -> None:
+        """Take the lease, and begin: every provider is polled at once, and the first tick made.
+
+        Raises:
+            ArbiterError: another daemon acts on this database.
+        """
+        if not self._lease.acquire():
+            raise ArbiterError(
+                f"another arbiter acts on this database: {_holder(self._lease.holder_now())}",
+                "end it first, or set ARBITER_DATABASE_URL to another database",
+            )
+        self._orders = self._ordered()
+        self._awaited = self._never_polled()
+        self._awaited_until = time.monotonic() + FIRST_POLLS_S
+        every = self.schedule.every
+        for name, provider in self._providers.items():
+            interval = self.settings.provider(name).interval_s
+            every(
+                f"poll {name}",
+                Kind.POLL,
+                interval,
+                partial(self._poll, name, provider),
+                jitter=interval * JITTER,
+            )
+        every(TICK, Kind.RECONCILE, self.settings.daemon.tick_s, self._tick)
+        every("lease", Kind.UPKEEP, LASTS.total_seconds() / 4, self._keep_lease)
+        every("orders", Kind.UPKEEP, LOOK_S, self._look_for_orders)
+        self.schedule.start()
+
+    def stop(self) -> None:
+        """Let the tick that is going on end, and give the lease back. Replicas are left alone."""
+        self.schedule.stop()
+        with suppress(StoreError):  # it runs out by itself
+            self._lease.release()
+
+    # --- jobs -----------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        if not self._keep_lease():
+            return
+        if self._awaited and time.monotonic() < self._awaited_until:
+            return  # the best offer may be with the provider that has not answered yet
+        began = time.monotonic()
+        self.loop.tick()
+        self.metrics.ticked(time.monotonic() - began)
+
+    def _poll(self, name: str, provider: Provider) -> None:
+        try:
+            row = poll_provider(provider, self.store, self._books[name], self.clock, _unwatched)
+        except StoreError:
+            self._books[name] = PriceBook(name)  # what it believes was never written
+            raise
+        self.metrics.polled(row)
+        if self._last_polls.get(name) != (row.state, row.reasons):
+            self._last_polls[name] = (row.state, row.reasons)
+            self._log("poll", _poll_line(row))
+        if self._awaited:
+            self._awaited.discard(name)
+            if not self._awaited:
+                self.schedule.soon(TICK)
+
+    def _never_polled(self) -> set[str]:
+        with self.store.begin() as connection:
+            return set(self._providers) - {row.provider for row in last_polls(connection)}
+
+    def _keep_lease(self) -> bool:
+        """Renew the lease; without it nothing may be done any more."""
+        if self.lost_lease:
+            return False
+        if not self._lease.acquire():
+            holder = _holder(self._lease.holder_now())
+            self._log("daemon", f"lost the right to act on this database to {holder}, and ended")
+            self.lost_lease = True
+            self.ending.set()
+        return not self.lost_lease
+
+    def _look_for_orders(self) -> None:
+        """Act on an order given by another process without waiting for the next tick."""
+        ordered = self._ordered()
+        if ordered != self._orders:
+            self._orders = ordered
+            self.schedule.soon(TICK)
+
+    def _ordered(self) -> object:
+        with self.store.begin() as connection:
+            return tuple(
+                (one.name, one.profile, one.replicas, one.sovereignty, one.paused, one.down)
+                for one in fleet.services(connection)
+            )
+
+
+def enabled_providers(settings: Settings) -> dict[str, Provider]:
+    """The providers that are to be polled, by name.
+
+    Raises:
+        SettingsError: an installed package announces a provider that it cannot deliver.
+    """
+    return {
+        name: registry.load(name, settings.provider(name))
+        for name in registry.names()
+        if settings.provider(name).enabled
+    }
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket for the API.
+
+    Raises:
+        ArbiterError: the port is taken, or the host is none of this machine's.
+    """
+    try:
+        [family, kind, _, _, address] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(256)  # now, so that a second daemon is refused before it does anything
+    except OSError as error:
+        raise ArbiterError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            "choose another --port, or end the program that listens there",
+        ) from None
+    return bound
+
+
+def _leave() -> NoReturn:
+    os._exit(FORCED)
+
+
+def serve(
+    daemon: Daemon,
+    bound: socket.socket,
+    names: Iterable[str] = (),
+    force: Callable[[], object] = _leave,
+) -> None:
+    """Answer until SIGINT or SIGTERM, then stop the daemon. The main thread's work.
+
+    Args:
+        names: host names under which it may be reached, beside localhost and plain addresses.
+        force: called on a second signal; the default ends the program at once.
+    """
+    import uvicorn
+
+    from arbiter.api.app import create_app
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(daemon.sources, daemon.metrics, names),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+    )
+    with _Signals(server, force):
+        watch = threading.Thread(target=_end_when_told, args=(daemon, server), daemon=True)
+        watch.start()
+        try:
+            server.run(sockets=[bound])
+        finally:
+            daemon.stop()
+
+
+class _Signals:
+    """SIGINT and SIGTERM around uvicorn, which handles them while it serves and passes them on."""
+
+    def __init__(self, server: uvicorn.Server, force: Callable[[], object]) -> None:
+        self._server = server
+        self._force = force
+        self._before: dict[int, Any] = {}
+        self._seen = 0
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._end)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _end(self, _number: int, _frame: object) -> None:
+        self._seen += 1
+        self._server.should_exit = True
+        if self._seen > 1:
+            self._force()
+
+
+def _end_when_told(daemon: Daemon, server: uvicorn.Server) -> None:
+    daemon.ending.wait()
+    server.should_exit = True
+
+
+def _holder(holder: str | None) -> str:
+    """A lease's holder for people."""
+    if holder is None:
+        return "one that has just ended"
+    host, pid, _ = holder.rsplit(":", 2)
+    return f"process {pid} on {host}"
+
+
+def _poll_line(row: PollRow) -> str:
+    if row.state == "ok":
+        return f"{row.provider}: {row.offers} offers, {row.changes} changed"
+    return f"{degraded_line(row)} ({row.offers} offers)"
+
+
+def _unwatched(_note: str) -> None:
+    """Progress that nobody watches."""
