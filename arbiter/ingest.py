@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import PurePath
 
 from arbiter import registry
 from arbiter.clock import Clock
-from arbiter.errors import ProviderError
-from arbiter.provider import Progress, Provider, Skip
-from arbiter.quality import screen
+from arbiter.domain import Purchase
+from arbiter.errors import ProviderError, StoreError
+from arbiter.provider import PricedOffer, Progress, Provider, Skip
+from arbiter.quality import malformed, screen
 from arbiter.settings import Settings
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook, write_poll
 
 SUSPECT_ROWS = 10
 """A poll of fewer rows is not judged by its share of malformed ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """What a poll brought, before any of it is stored."""
+
+    row: PollRow
+    offers: Sequence[PricedOffer] = ()
+    covered: frozenset[tuple[str, Purchase]] = frozenset()
 
 
 def poll_provider(
@@ -28,36 +41,24 @@ def poll_provider(
     The network is asked before the transaction begins. Whatever goes wrong with the provider is in
     the row: its state is "failed" or "degraded", with the reasons.
 
+    Args:
+        provider, book: keep both between polls: they recognise what has not changed.
+
     Raises:
         StoreError: the database failed; nothing of this poll was written.
     """
     started = clock.now()
+    brought = _ask(provider, started, clock, progress)
+    row = replace(brought.row, finished_at=max(started, clock.now()))  # a clock may be set back
     try:
-        fetched = provider.fetch(progress)
-        parsed = provider.parse(fetched, clock.now())
-    except ProviderError as error:
-        return _failed(provider.name, store, started, clock, str(error))
-    except Exception as error:  # noqa: BLE001  a provider's bug must not stop the others
-        reason = f"{provider.name} failed inside: {type(error).__name__}: {error}"
-        return _failed(provider.name, store, started, clock, reason)
-    offers, doubtful = screen(parsed.offers)
-    skips = [*parsed.skips, *doubtful]
-    malformed = sum(1 for skip in skips if skip.malformed)
-    rows = malformed + len(offers)
-    if rows >= SUSPECT_ROWS and malformed > rows / 2:
-        reason = f"{malformed} of {rows} rows are malformed ({_worst(skips)}); none was used"
-        return _failed(provider.name, store, started, clock, reason)
-    row = PollRow(
-        provider.name,
-        started,
-        clock.now(),
-        "degraded" if fetched.degraded else "ok",
-        skips=dict(Counter(skip.reason for skip in skips)),
-        malformed=malformed,
-        reasons=fetched.degraded,
-    )
-    with store.begin() as connection:
-        return book.record(connection, offers, parsed.covered, row)
+        with store.begin() as connection:
+            if row.state != "failed":
+                return book.record(connection, brought.offers, brought.covered, row)
+            write_poll(connection, row)
+            return row
+    except BaseException:
+        book.forget()
+        raise
 
 
 def poll_providers(
@@ -71,11 +72,12 @@ def poll_providers(
 
     Raises:
         UnknownName: a name is not in the registry; then nothing is polled.
+        StoreError: the database failed for one of them, after the rows of all the others.
     """
     providers = [registry.load(name, settings.provider(name)) for name in names]
-    pool = ThreadPoolExecutor(max_workers=max(1, len(providers)))
-    try:
-        futures = [
+    failure: StoreError | None = None
+    with ThreadPoolExecutor(max_workers=max(1, len(providers))) as pool:
+        futures: list[Future[PollRow]] = [
             pool.submit(
                 poll_provider,
                 provider,
@@ -87,22 +89,64 @@ def poll_providers(
             for provider in providers
         ]
         for future in as_completed(futures):
-            yield future.result()
-    finally:
-        # Nobody waits for a silent provider after Ctrl-C; at the ordinary end all have finished.
-        pool.shutdown(wait=False, cancel_futures=True)
+            try:
+                row = future.result()
+            except StoreError as error:
+                failure = failure or error
+            else:
+                yield row
+    if failure is not None:
+        raise failure
 
 
-def _failed(name: str, store: Store, started: datetime, clock: Clock, reason: str) -> PollRow:
-    row = PollRow(name, started, clock.now(), "failed", reasons=(reason,))
-    with store.begin() as connection:
-        write_poll(connection, row)
-    return row
+def _ask(provider: Provider, started: datetime, clock: Clock, progress: Progress) -> _Brought:
+    """Fetch, parse and screen: no database in here, and no error comes out."""
+    row = PollRow(provider.name, started, started, "failed")
+    try:
+        fetched = provider.fetch(progress)
+        parsed = provider.parse(fetched, clock.now())
+        offers, skips = _screened(parsed.offers, parsed.skips)
+    except ProviderError as error:
+        return _Brought(replace(row, reasons=(_one_line(str(error)),)))
+    except Exception as error:  # noqa: BLE001  a provider's bug must not stop the others
+        return _Brought(replace(row, reasons=(_bug(provider.name, error),)))
+    wrong = sum(1 for skip in skips if skip.malformed)
+    row = replace(row, skips=dict(Counter(skip.reason for skip in skips)), malformed=wrong)
+    rows = wrong + len(offers)
+    if rows >= SUSPECT_ROWS and wrong > rows / 2:
+        reason = f"{wrong} of {rows} rows are malformed ({_worst(skips)}); none was used"
+        return _Brought(replace(row, reasons=(reason,)))
+    reasons = tuple(map(_one_line, fetched.degraded))
+    row = replace(row, state="degraded" if reasons else "ok", reasons=reasons)
+    return _Brought(row, offers, parsed.covered)
+
+
+def _screened(
+    offers: Sequence[PricedOffer], skips: Sequence[Skip]
+) -> tuple[Sequence[PricedOffer], list[Skip]]:
+    """The offers to believe, and what was left out, by the provider and here."""
+    worthless = [offer for offer in offers if offer.price.micros <= 0 or offer.gpu_count < 1]
+    if worthless:  # a provider that breaks its contract
+        offers = [offer for offer in offers if offer.price.micros > 0 and offer.gpu_count > 0]
+    kept, doubtful = screen(offers)
+    refused = [malformed("price or number of GPUs is not above 0", offer) for offer in worthless]
+    return kept, [*skips, *refused, *doubtful]
+
+
+def _bug(name: str, error: Exception) -> str:
+    """Where a provider broke. The error's own text stays out: an address in it may hold a key."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{PurePath(last.filename).name}:{last.lineno}"
+    return f"{name} failed inside: {type(error).__name__} at {where}; please report it"
 
 
 def _worst(skips: Sequence[Skip]) -> str:
     counted = Counter(skip.reason for skip in skips if skip.malformed)
     return counted.most_common(1)[0][0]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _silent(_note: str) -> None:

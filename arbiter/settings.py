@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from arbiter.errors import SettingsError
 from arbiter.policy import Policy
@@ -166,5 +167,5 @@ def _completed(settings: Settings, variables: Mapping[str, str]) -> Settings:
     data_dir = settings.data_dir
     if data_dir == Path():
         data_dir = default_data_dir(variables)
-    url = settings.database_url or f"sqlite:///{data_dir / 'arbiter.db'}"
+    url = settings.database_url or f"sqlite:///{quote(str(data_dir / 'arbiter.db'))}"
     return replace(settings, data_dir=data_dir, database_url=url)

@@ -17,8 +17,15 @@ from arbiter.errors import StoreError
 from arbiter.resources import resource_dir
 from arbiter.store import SCHEMA
 
+_READING = "arbiter_reading"
 _MIGRATION_LOCK = 7_462_001  # PostgreSQL advisory lock: one migration at a time
 _migrating = threading.Lock()
+
+BUSY_S = 15
+"""Seconds that a writer waits for another program's transaction on SQLite."""
+
+CONNECT_S = 10
+"""Seconds after which a PostgreSQL server that does not answer counts as gone."""
 
 
 def parse_url(url: str) -> URL:
@@ -51,8 +58,11 @@ def make_engine(url: str) -> Engine:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
+    patience = {} if "connect_timeout" in parsed.query else {"connect_timeout": CONNECT_S}
     try:
-        return create_engine(parsed, pool_pre_ping=True, pool_size=5, max_overflow=10)
+        return create_engine(
+            parsed, pool_pre_ping=True, pool_size=5, max_overflow=10, connect_args=patience
+        )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
             "the PostgreSQL driver is not installed", "pip install 'arbiter[postgresql]'"
@@ -66,19 +76,23 @@ def _sqlite(url: URL) -> Engine:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
-    engine = create_engine(url, connect_args={"timeout": 15})
+    engine = create_engine(url, connect_args={"timeout": BUSY_S})
 
     def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # a transaction begins where `begin` says
         # WAL: readers never wait for the one writer. FULL: a committed intent survives power loss.
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at its start: two then queue instead of failing half-way.
+        reading = connection.get_execution_options().get(_READING)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
     event.listen(engine, "connect", prepare)
-    # Take the write lock at the start: two writers then queue instead of failing half-way.
-    event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
-    event.listen(engine, "connect", lambda c, _r: setattr(c, "isolation_level", None))
+    event.listen(engine, "begin", begin)
     return engine
 
 
@@ -96,10 +110,20 @@ class Store:
     def __init__(self, url: str, *, migrate: bool = True) -> None:
         self.url = url
         self.engine = make_engine(url)
-        with told_clearly(self.engine):
-            found = schema_of(self.engine)
-            if found != SCHEMA and migrate:
-                upgrade(self.engine)
+        try:
+            with told_clearly(self.engine):
+                self._make_ready(migrate)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_ready(self, migrate: bool) -> None:
+        found = schema_of(self.engine)
+        if found == SCHEMA:
+            return
+        if not migrate:
+            raise older_schema(found)
+        upgrade(self.engine)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -110,6 +134,16 @@ class Store:
         """
         with told_clearly(self.engine), self.engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading only: it waits for no writer.
+
+        Raises:
+            StoreError: the database refused, with the reason in one line.
+        """
+        with told_clearly(self.engine), self.engine.connect() as connection:
+            yield connection.execution_options(**{_READING: True})
 
     def close(self) -> None:
         """Give the connections back."""
@@ -127,7 +161,7 @@ def told_clearly(engine: Engine) -> Iterator[None]:
 
 def explain(url: URL, error: DBAPIError) -> tuple[str, str | None]:
     """What went wrong with the database, and what to do. Never shows the password."""
-    shown = url.render_as_string(hide_password=True)
+    shown = shown_url(url)
     reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
     lowered = reason.lower()
     if "disk is full" in lowered or "no space left" in lowered:
@@ -141,6 +175,11 @@ def explain(url: URL, error: DBAPIError) -> tuple[str, str | None]:
     return f"the database {shown} refused: {reason}", None
 
 
+def shown_url(url: URL) -> str:
+    """The URL for people: without its password, which the query part may hold too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def schema_of(engine: Engine) -> str | None:
     """The revision of the schema, or None for an empty database.
 
@@ -148,18 +187,25 @@ def schema_of(engine: Engine) -> str | None:
         StoreError: the database holds other tables, or is newer than this arbiter.
     """
     with engine.connect() as connection:
+        connection.execution_options(**{_READING: True})
         names = inspect(connection).get_table_names()
         if "alembic_version" not in names:
             if names:
-                shown = engine.url.render_as_string(hide_password=True)
                 raise StoreError(
-                    f"{shown} holds other tables", "give arbiter a database of its own"
+                    f"{shown_url(engine.url)} holds other tables",
+                    "give arbiter a database of its own",
                 )
             return None
         found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if found is not None and found not in known_revisions():
         raise newer_schema(str(found))
     return found
+
+
+def older_schema(found: str | None) -> StoreError:
+    """The error for a database that has to be migrated first."""
+    has = f"has schema {found}, older than" if found else "is empty, and not of"
+    return StoreError(f"the database {has} this arbiter's {SCHEMA}", "run: arbiter poll")
 
 
 def newer_schema(found: str) -> StoreError:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import count
+from operator import is_
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -22,6 +24,17 @@ from arbiter.store.tables import coverage, poll, price_change, price_now, series
 
 SeriesKey = tuple[str, str, str, str, str, str]
 """(tier, region, zone or "", instance type, purchase, currency) within one provider."""
+
+
+Facts = tuple[str, int, str]
+"""What a series is said to be: GPU, GPU count, source."""
+
+CLOCK_STEP_S = 3600
+"""Seconds by which a clock may be set back and still be the same clock. Beyond that, one of the
+two was wrong, and the present one is believed for the age of quotes."""
+
+_AT_ONCE = 10_000  # values in one IN list: SQLite takes 32,766
+_WRITING_LOCK = 7_462_002  # PostgreSQL advisory lock: one writer of prices at a time
 
 
 class Standing(NamedTuple):
@@ -64,12 +77,22 @@ class PriceBook:
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
+        self.forget()
+
+    def forget(self) -> None:
+        """Believe nothing any more: the next poll reads the database. For after an error."""
         self._poll_id: int | None = -1
         self._standing: dict[SeriesKey, Standing] = {}
         self._ids: dict[SeriesKey, int] = {}
+        self._facts: dict[SeriesKey, Facts] = {}
+        self._same: _Same | None = None
 
     def refresh(self, connection: Connection) -> None:
-        """Read the standing prices, if the database has gone on without us."""
+        """Read the standing prices, if the database has gone on without us.
+
+        From here to the end of the transaction no other one writes prices.
+        """
+        _alone(connection)
         last = connection.execute(
             select(func.max(poll.c.id)).where(poll.c.provider == self.provider)
         ).scalar()
@@ -84,17 +107,21 @@ class PriceBook:
                 series.c.purchase,
                 series.c.currency,
                 series.c.id,
+                series.c.gpu,
+                series.c.gpu_count,
+                series.c.source,
                 price_now.c.price_micros,
                 price_now.c.valid_from,
             )
             .outerjoin(price_now, price_now.c.series_id == series.c.id)
             .where(series.c.provider == self.provider)
         ).all()
-        self._ids = {tuple(row[:6]): row[6] for row in rows}
+        self._ids = {row[:6]: row[6] for row in rows}
+        self._facts = {row[:6]: row[7:10] for row in rows}
         self._standing = {
-            tuple(row[:6]): Standing(row[6], row[7], row[8]) for row in rows if row[7] is not None
+            row[:6]: Standing(row[6], row[10], row[11]) for row in rows if row[10] is not None
         }
-        self._poll_id = last
+        self._poll_id, self._same = last, None
 
     def record(
         self,
@@ -105,56 +132,58 @@ class PriceBook:
     ) -> PollRow:
         """Write what changed, close what is gone, and leave the heartbeat.
 
-        Returns the row as written, with the counts of changes and withdrawals. On an error the
-        transaction is lost and the book must be thrown away.
+        Of several offers for one series the last counts. Returns the row as written, with the
+        counts of changes and withdrawals. When the transaction is lost, `forget` must be called.
         """
         self.refresh(connection)
         seen_at = int(row.finished_at.timestamp())
-        changed, seen = self._changed(offers)
-        gone = [
-            (key, standing)
-            for key, standing in self._standing.items()
-            if (key[1], key[4]) in covered and key not in seen
-        ]
-        self._write_changes(connection, changed, seen_at)
-        self._withdraw(connection, gone, seen_at)
+        same = _Same(offers, covered)
+        changes = withdrawn = 0
+        if same != self._same:
+            changes, withdrawn = self._compare(connection, offers, covered, seen_at)
+        self._same = same
         _beat(connection, self.provider, covered, seen_at)
-        written = PollRow(
-            self.provider,
-            row.started_at,
-            row.finished_at,
-            row.state,
-            len(offers),
-            len(changed),
-            len(gone),
-            row.skips,
-            row.malformed,
-            row.reasons,
-        )
+        written = replace(row, offers=len(offers), changes=changes, withdrawn=withdrawn)
         self._poll_id = write_poll(connection, written)
         return written
 
-    def _changed(
-        self, offers: Sequence[PricedOffer]
-    ) -> tuple[dict[SeriesKey, PricedOffer], set[SeriesKey]]:
-        standing = self._standing
-        changed: dict[SeriesKey, PricedOffer] = {}
-        seen: set[SeriesKey] = set()
-        for offer in offers:
-            price = offer.price
-            key = (
+    def _compare(
+        self,
+        connection: Connection,
+        offers: Sequence[PricedOffer],
+        covered: frozenset[tuple[str, Purchase]],
+        seen_at: int,
+    ) -> tuple[int, int]:
+        """Write the differences; returns how many prices changed, and how many are gone."""
+        found = {
+            (
                 offer.tier,
                 offer.region,
                 offer.zone or "",
                 offer.instance_type,
                 offer.purchase,
-                price.currency,
-            )
-            seen.add(key)
+                offer.price.currency,
+            ): offer
+            for offer in offers
+        }
+        standing, facts = self._standing, self._facts
+        changed: dict[SeriesKey, PricedOffer] = {}
+        renamed: dict[SeriesKey, PricedOffer] = {}
+        for key, offer in found.items():
             known = standing.get(key)
-            if known is None or known.micros != price.micros:
+            if known is None or known.micros != offer.price.micros:
                 changed[key] = offer
-        return changed, seen
+            if facts.get(key) != (offer.gpu, offer.gpu_count, offer.source):
+                renamed[key] = offer
+        gone = [
+            (key, known)
+            for key, known in standing.items()
+            if key not in found and (key[1], key[4]) in covered
+        ]
+        self._write_facts(connection, renamed)
+        self._write_changes(connection, changed, seen_at)
+        self._withdraw(connection, gone, seen_at)
+        return len(changed), len(gone)
 
     def _write_changes(
         self, connection: Connection, changed: Mapping[SeriesKey, PricedOffer], seen_at: int
@@ -162,7 +191,6 @@ class PriceBook:
         if not changed:
             return
         returned = self._ended(connection, [k for k in changed if k not in self._standing])
-        self._name_new_series(connection, changed)
         closed, opened, current = [], [], []
         for key, offer in changed.items():
             series_id, known = self._ids[key], self._standing.get(key)
@@ -185,28 +213,48 @@ class PriceBook:
 
     def _ended(self, connection: Connection, keys: Sequence[SeriesKey]) -> dict[SeriesKey, int]:
         """For series that were withdrawn and are back: when their last interval ended."""
-        ids = {self._ids[key]: key for key in keys if key in self._ids}
-        if not ids:
-            return {}
-        ends = connection.execute(
-            select(price_change.c.series_id, func.max(price_change.c.valid_to))
-            .where(price_change.c.series_id.in_(list(ids)))
-            .group_by(price_change.c.series_id)
-        ).all()
-        return {ids[series_id]: end for series_id, end in ends if end is not None}
+        named = {self._ids[key]: key for key in keys}
+        ids, ended = list(named), {}
+        for start in range(0, len(ids), _AT_ONCE):
+            rows = connection.execute(
+                select(price_change.c.series_id, func.max(price_change.c.valid_to))
+                .where(price_change.c.series_id.in_(ids[start : start + _AT_ONCE]))
+                .group_by(price_change.c.series_id)
+            )
+            ended.update({named[series_id]: end for series_id, end in rows if end is not None})
+        return ended
 
-    def _name_new_series(
-        self, connection: Connection, changed: Mapping[SeriesKey, PricedOffer]
-    ) -> None:
-        new = [(key, offer) for key, offer in changed.items() if key not in self._ids]
+    def _write_facts(self, connection: Connection, offers: Mapping[SeriesKey, PricedOffer]) -> None:
+        """Name new series, and correct what a series is said to be where that has changed."""
+        if not offers:
+            return
+        known = [
+            {
+                "b_id": self._ids[key],
+                "gpu": offer.gpu,
+                "gpu_count": offer.gpu_count,
+                "source": offer.source,
+            }
+            for key, offer in offers.items()
+            if key in self._ids
+        ]
+        if known:
+            connection.execute(update(series).where(series.c.id == bindparam("b_id")), known)
+        self._name(connection, {key: one for key, one in offers.items() if key not in self._ids})
+        self._facts.update(
+            (key, (offer.gpu, offer.gpu_count, offer.source)) for key, offer in offers.items()
+        )
+
+    def _name(self, connection: Connection, new: Mapping[SeriesKey, PricedOffer]) -> None:
         if not new:
             return
         first = (connection.execute(select(func.max(series.c.id))).scalar() or 0) + 1
+        self._ids.update(zip(new, count(first)))
         connection.execute(
             insert(series),
             [
                 {
-                    "id": first + number,
+                    "id": self._ids[key],
                     "provider": self.provider,
                     "tier": key[0],
                     "region": key[1],
@@ -218,10 +266,9 @@ class PriceBook:
                     "gpu_count": offer.gpu_count,
                     "source": offer.source,
                 }
-                for number, (key, offer) in enumerate(new)
+                for key, offer in new.items()
             ],
         )
-        self._ids.update((key, first + number) for number, (key, _) in enumerate(new))
 
     def _withdraw(
         self, connection: Connection, gone: Iterable[tuple[SeriesKey, Standing]], seen_at: int
@@ -246,6 +293,35 @@ class PriceBook:
         )
         for key, _ in rows:
             del self._standing[key]
+
+
+class _Same:
+    """What a poll brought, to recognise the very same objects in the next one.
+
+    Providers keep the offers of rows that have not changed, so most polls bring nothing new and
+    are compared by identity alone. The offers are held, so that no identity is used twice.
+    """
+
+    def __init__(
+        self, offers: Sequence[PricedOffer], covered: frozenset[tuple[str, Purchase]]
+    ) -> None:
+        self._offers, self._covered = list(offers), covered
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Same)
+            and self._covered == other._covered
+            and len(self._offers) == len(other._offers)
+            and all(map(is_, self._offers, other._offers))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _alone(connection: Connection) -> None:
+    """Until the end of the transaction nobody else writes prices: on SQLite its lock sees to it."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_WRITING_LOCK)))
 
 
 def _since(
@@ -279,7 +355,11 @@ def _beat(
     covered: frozenset[tuple[str, Purchase]],
     seen_at: int,
 ) -> None:
-    """Note that these parts of the provider were seen whole."""
+    """Note that these parts of the provider were seen whole.
+
+    A clock that was set back a little does not make them older; an instant far ahead of the clock
+    was never seen, and gives way.
+    """
     rows = [
         {"provider": provider, "region": region, "purchase": purchase, "seen_at": seen_at}
         for region, purchase in sorted(covered)
@@ -291,7 +371,15 @@ def _beat(
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["provider", "region", "purchase"],
-            set_={"seen_at": statement.excluded.seen_at},
+            set_={
+                "seen_at": case(
+                    (
+                        coverage.c.seen_at.between(seen_at, seen_at + CLOCK_STEP_S),
+                        coverage.c.seen_at,
+                    ),
+                    else_=statement.excluded.seen_at,
+                )
+            },
         ),
         rows,
     )
@@ -299,8 +387,9 @@ def _beat(
 
 def write_poll(connection: Connection, row: PollRow) -> int:
     """Append the account of a poll; returns its id."""
-    result = connection.execute(
-        insert(poll).values(
+    statement = (
+        insert(poll)
+        .values(
             provider=row.provider,
             started_at=row.started_at,
             finished_at=row.finished_at,
@@ -313,8 +402,9 @@ def write_poll(connection: Connection, row: PollRow) -> int:
             skips=json.dumps(dict(row.skips)),
             reasons=json.dumps(row.reasons),
         )
+        .returning(poll.c.id)
     )
-    return int(result.inserted_primary_key[0])
+    return int(connection.execute(statement).scalar_one())
 
 
 def last_polls(connection: Connection) -> list[PollRow]:

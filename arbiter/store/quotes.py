@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from weakref import finalize
 
 from arbiter.domain import Offer, OfferKey, Purchase, Quote, Refusal
 from arbiter.errors import StoreError
@@ -115,23 +116,37 @@ def _instant(known: dict[int, datetime], seconds: int) -> datetime:
     return found
 
 
-def open_quick(url: str) -> Query:
+class QuickReader:
+    """Runs a query on the bare driver; called with SQL, it answers with all of the rows.
+
+    The connection is closed with the reader, at the latest when nobody holds it any more.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.close = finalize(self, connection.close)
+
+    def __call__(self, sql: str) -> list[Sequence[Any]]:
+        rows: list[Sequence[Any]] = self._connection.execute(sql).fetchall()
+        return rows
+
+
+def open_quick(url: str) -> QuickReader:
     """A read-only query function on the bare driver, for one quick answer.
 
     Raises:
         StoreError: there is no database yet, it is from another version, or it cannot be read.
     """
-    if url.startswith("sqlite"):
-        query = _sqlite_query(url)
-    else:
-        query = _postgresql_query(url)
+    reader = _sqlite_reader(url) if url.startswith("sqlite") else _postgresql_reader(url)
     try:
-        found = next(iter(query("SELECT version_num FROM alembic_version")), (None,))[0]
+        found = next(iter(reader("SELECT version_num FROM alembic_version")), (None,))[0]
     except Exception as error:
+        reader.close()
         raise _unready(url, error) from error
     if found != SCHEMA:
+        reader.close()
         raise OlderSchema(found)
-    return query
+    return reader
 
 
 class OlderSchema(StoreError):
@@ -141,35 +156,49 @@ class OlderSchema(StoreError):
         super().__init__(f"the database has schema {found}, this arbiter {SCHEMA}")
 
 
-def _sqlite_query(url: str) -> Query:
-    path = Path(unquote(url.split("///", 1)[-1].split("?", 1)[0]))
+def _sqlite_reader(url: str) -> QuickReader:
+    path = _sqlite_path(url)
     if not path.is_file():
         raise StoreError(f"no prices are stored yet in {path}", "run: arbiter poll")
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=15)
+        return QuickReader(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=15))
     except sqlite3.Error as error:
         raise StoreError(f"cannot read {path}: {error}") from error
-    return lambda sql: connection.execute(sql)
 
 
-def _postgresql_query(url: str) -> Query:
+def _sqlite_path(url: str) -> Path:
+    return Path(unquote(url.split("///", 1)[-1].split("?", 1)[0])).resolve()
+
+
+def _postgresql_reader(url: str) -> QuickReader:
     try:
         import psycopg
     except ModuleNotFoundError as error:
         raise StoreError(
             "the PostgreSQL driver is not installed", "pip install 'arbiter[postgresql]'"
         ) from error
+    plain = url.replace("postgresql+psycopg://", "postgresql://", 1)
+    patience = None if "connect_timeout" in url else 10  # seconds
     try:
-        connection = psycopg.connect(url.replace("postgresql+psycopg://", "postgresql://"))
+        connection = psycopg.connect(plain, autocommit=True, connect_timeout=patience)
     except psycopg.Error as error:
-        reason = str(error).strip().splitlines()[0]
-        raise StoreError(f"PostgreSQL does not answer: {reason}", "check database_url") from error
-    return lambda sql: connection.execute(sql)  # type: ignore[arg-type]
+        raise StoreError(
+            f"PostgreSQL does not answer: {_first_line(error)}", "check database_url"
+        ) from None
+    # What is written in between two queries must not show in one answer and not in the other.
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    return QuickReader(connection)
 
 
 def _unready(url: str, error: Exception) -> StoreError:
-    reason = str(error).strip().splitlines()[0]
+    reason = _first_line(error)
     if "no such table" in reason or "does not exist" in reason:
         return StoreError("no prices are stored yet", "run: arbiter poll")
-    where = url.split("///", 1)[-1] if url.startswith("sqlite") else "the database"
+    where = _sqlite_path(url) if url.startswith("sqlite") else "the database"
+    if "not a database" in reason:
+        return StoreError(f"{where} is not a database", "move the file away and poll again")
     return StoreError(f"cannot read {where}: {reason}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
