@@ -76,7 +76,8 @@ def poll_providers(
     """
     providers = [registry.load(name, settings.provider(name)) for name in names]
     failure: StoreError | None = None
-    with ThreadPoolExecutor(max_workers=max(1, len(providers))) as pool:
+    pool = ThreadPoolExecutor(max_workers=max(1, len(providers)))
+    try:
         futures: list[Future[PollRow]] = [
             pool.submit(
                 poll_provider,
@@ -95,6 +96,9 @@ def poll_providers(
                 failure = failure or error
             else:
                 yield row
+    finally:
+        # Nobody waits for a silent provider after Ctrl-C; at the ordinary end all have finished.
+        pool.shutdown(wait=False, cancel_futures=True)
     if failure is not None:
         raise failure
 
