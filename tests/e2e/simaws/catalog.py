@@ -13,12 +13,25 @@ from typing import Any
 
 from simaws.market import INSTANCE_TYPES, ZONES, InstanceType, Prices
 
-VMS = (
-    "InstanceType AcceleratorName AcceleratorCount vCPUs MemoryGiB GpuInfo Price SpotPrice Region "
-    "AvailabilityZone Arch LocalDiskType NVMeSupported LocalDiskSize LocalDiskCount "
-    "MaximumEfaInterfaces"
-).split()
-IMAGES = "Tag Region OS OSVersion ImageId CreationDate BaseImageId".split()
+VMS = [
+    "InstanceType",
+    "AcceleratorName",
+    "AcceleratorCount",
+    "vCPUs",
+    "MemoryGiB",
+    "GpuInfo",
+    "Price",
+    "SpotPrice",
+    "Region",
+    "AvailabilityZone",
+    "Arch",
+    "LocalDiskType",
+    "NVMeSupported",
+    "LocalDiskSize",
+    "LocalDiskCount",
+    "MaximumEfaInterfaces",
+]
+IMAGES = ["Tag", "Region", "OS", "OSVersion", "ImageId", "CreationDate", "BaseImageId"]
 TAGS = {
     "skypilot:custom-cpu-ubuntu": "ami-0000000000000c000",
     "skypilot:custom-gpu-ubuntu-cuda13": "ami-0000000000000a000",
@@ -39,7 +52,7 @@ def write_catalog(home: Path, prices: Prices) -> None:
         for tag, ami in TAGS.items()
     )
     _write(root / "aws" / "images.csv", IMAGES, images)
-    quota = "InstanceType OnDemandInstanceCode SpotInstanceCode".split()
+    quota = ["InstanceType", "OnDemandInstanceCode", "SpotInstanceCode"]
     _write(root / "aws" / "instance_quota_mapping.csv", quota, [])
     names = sorted({each.gpu for each in INSTANCE_TYPES})
     common = root / "common"

@@ -130,7 +130,7 @@ class Machine:
     def _serve(self, listener: socket.socket, port: int) -> None:
         inside = ["nsenter", "-t", str(self._pid)]
         if port == 22:
-            command = [*inside, *"-m -n -p -u -i -r -w /usr/sbin/sshd -i".split()]
+            command = [*inside, *["-m", "-n", "-p", "-u", "-i", "-r", "-w", "/usr/sbin/sshd", "-i"]]
         else:
             command = [*inside, "-n", "socat", "STDIO", f"TCP:127.0.0.1:{port}"]
         while True:

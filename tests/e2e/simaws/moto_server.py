@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -93,10 +93,12 @@ class Addresses:
         self._numbers = itertools.count(1)
         self._per_request = threading.local()
         for subnet in range(10, 250):
-            self._lock: IO[str] = Path(f"/tmp/arbiter-simaws-{subnet}.lock").open("w")
+            path = f"/tmp/arbiter-simaws-{subnet}.lock"
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                os.close(self._lock)
                 continue
             self._subnet = subnet
             return

@@ -101,7 +101,7 @@ class World:
 
     def start_api_server(self) -> None:
         """Serve SkyPilot's API; it keeps what it knows in HOME over a restart."""
-        apart = "unshare --pid --fork --kill-child --mount-proc".split()
+        apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         serve = ["sky", "api", "start", "--foreground", "--port", str(self._api_port)]
         environment = self.process_environment()
         program = shutil.which(serve[0], path=environment["PATH"])

@@ -1,0 +1,105 @@
+"""SkyPilot's errors as ours. By the names of their classes, so that SkyPilot is not imported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from arbiter.errors import ArbiterError, LaunchError, LaunchRejected, NoCapacity, QuotaExceeded
+
+LONGEST = 300
+"""Characters of a foreign message that are passed on."""
+
+_UNREACHABLE = frozenset(
+    {
+        "ApiServerConnectionError",
+        "ApiServerAuthenticationError",
+        "APIVersionMismatchError",
+        "ConcurrentWorkerExhaustedError",
+        "RequestInterruptedError",
+        "ServerTemporarilyUnavailableError",
+        # of requests and urllib3, below SkyPilot's own:
+        "ConnectionError",
+        "ConnectTimeout",
+        "HTTPError",
+        "ReadTimeout",
+        "Timeout",
+    }
+)
+_REJECTED = frozenset(
+    {
+        "APINotSupportedError",
+        "AssertionError",
+        "CloudUserIdentityError",
+        "ClusterOwnerIdentityMismatchError",
+        "InvalidCloudConfigs",
+        "InvalidCloudCredentials",
+        "InvalidClusterNameError",
+        "KeyError",
+        "NoCloudAccessError",
+        "NotSupportedError",
+        "PermissionDeniedError",
+        "ProvisionPrechecksError",
+        "ResourcesMismatchError",
+        "TypeError",
+        "UserRequestRejectedByPolicy",
+        "ValueError",
+    }
+)
+_QUOTA = re.compile(
+    r"quota|vcpulimitexceeded|limit ?exceeded|instancecountexceeded|max\w*count\w*exceeded", re.I
+)
+_UNKNOWN = re.compile(r"catalog does not contain|no resource satisfying", re.I)
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def unreachable(error: BaseException) -> ArbiterError | None:
+    """The error of an API server that gives no answer; None where it gave one."""
+    names = _names(error)
+    if not names & _UNREACHABLE and not _disabled(error):
+        return None
+    if "ApiServerAuthenticationError" in names:
+        return ArbiterError("SkyPilot's API server wants a login", "sky api login")
+    if "APIVersionMismatchError" in names:
+        return ArbiterError(
+            f"SkyPilot's API server has another version: {one_line(error)}",
+            "install SkyPilot 0.14.1 there",
+        )
+    return ArbiterError(
+        f"SkyPilot's API server does not answer ({type(error).__name__})", "sky api start"
+    )
+
+
+def launch_error(error: BaseException) -> LaunchError:
+    """What a failed launch means for the next one."""
+    names, text = _names(error), one_line(error)
+    everything = " ".join([str(error), *map(str, getattr(error, "failover_history", ()))])
+    if "ResourcesUnavailableError" in names:
+        if _QUOTA.search(everything):
+            return QuotaExceeded(f"the account's quota does not allow it: {text}")
+        if _UNKNOWN.search(everything) and not getattr(error, "failover_history", ()):
+            return LaunchRejected(f"SkyPilot knows no such machine: {text}", "sky check")
+        return NoCapacity("the cloud has none there now")
+    if names & _REJECTED:
+        return LaunchRejected(f"SkyPilot refused the launch: {text}")
+    if "RequestCancelled" in names:
+        return LaunchError("the launch was cancelled")
+    return LaunchError(f"the launch broke off: {type(error).__name__}: {text}")
+
+
+def one_line(error: BaseException) -> str:
+    """The first line that says something, without colours."""
+    lines = (line.strip() for line in _ANSI.sub("", str(error)).splitlines())
+    return _first(lines)[:LONGEST].rstrip(".")
+
+
+def _first(lines: Iterable[str]) -> str:
+    return next((line for line in lines if line), "no reason given")
+
+
+def _names(error: BaseException) -> frozenset[str]:
+    return frozenset(cls.__name__ for cls in type(error).__mro__)
+
+
+def _disabled(error: BaseException) -> bool:
+    return type(error) is RuntimeError and "SkyPilot API server" in str(error)
