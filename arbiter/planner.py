@@ -306,16 +306,16 @@ def _standing(kept: Sequence[Replica]) -> list[Replica]:
 def _choose(
     policy: Policy, fleet: Fleet, sifted: Sifted, now: datetime, used: set[str]
 ) -> Candidate | None:
-    """The cheapest candidate, in a place not used yet where that costs the same."""
+    """The cheapest candidate, or a little dearer one in a place not used yet."""
     candidates = list(sifted.candidates)
     if spot_failures(policy, fleet.refusals, now) >= policy.fallback_after:
         candidates = [c for c in candidates if c.quote.offer.purchase is not Purchase.SPOT]
         candidates = candidates or list(sifted.candidates)
     if not candidates:
         return None
-    best = candidates[0].usd_per_mtok
-    level = [c for c in candidates if c.usd_per_mtok == best]
-    return min(level, key=lambda c: (c.quote.offer.where in used, rank(c)))
+    bound = candidates[0].usd_per_mtok * (1 + policy.spread_premium)
+    near = [candidate for candidate in candidates if candidate.usd_per_mtok <= bound]
+    return min(near, key=lambda candidate: (candidate.quote.offer.where in used, rank(candidate)))
 
 
 def _launch_reason(fleet: Fleet, policy: Policy, chosen: Candidate, now: datetime) -> str:

@@ -26,6 +26,8 @@ class Policy:
         min_stay_s: seconds a replica stays healthy in a place before it may move for money.
         max_moves_per_day: moves for money of one service within any 24 hours. Together with
             min_stay_s this bounds churn: losses force launches, prices never force more than this.
+        spread_premium: share by which a place may be dearer than the cheapest and still be taken,
+            so that two replicas of a service do not stand, and fall, together.
         fallback_after: spot launches refused or lost within fallback_window_s before the next
             replica is bought on demand.
         fallback_window_s: seconds for which those failures count.
@@ -44,6 +46,7 @@ class Policy:
     min_saving: Decimal = Decimal("0.20")
     min_stay_s: int = 1800
     max_moves_per_day: int = 6
+    spread_premium: Decimal = Decimal("0.25")
     fallback_after: int = 3
     fallback_window_s: int = 900
     refusal_s: int = 300

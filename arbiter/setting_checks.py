@@ -73,6 +73,7 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("policy", "max_usd_per_hour"): _MONEY,
     ("policy", "max_usd_per_mtok"): _MONEY,
     ("policy", "min_saving"): _Bounds(lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
+    ("policy", "spread_premium"): _Bounds(lambda v: 0 <= v <= 10, "must be from 0 to 10"),
     ("policy", "min_stay_s"): _SPAN_OR_NONE,
     ("policy", "max_moves_per_day"): _COUNT,
     ("policy", "fallback_after"): _SOME,
@@ -100,7 +101,7 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _outside(data: Mapping[str, Any], where: Where, bounds: _Bounds) -> Iterator[Problem]:
     value = _table(data, where[:-1]).get(where[-1])
-    if isinstance(value, str) and where[-1] in ("min_saving", *_MONEY_KEYS):
+    if isinstance(value, str) and where[-1] in ("min_saving", "spread_premium", *_MONEY_KEYS):
         value = _decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return  # absent, or a wrong type, which the shape tells

@@ -194,6 +194,7 @@ def demo_policy(speed: float) -> Policy:
         name="demo",
         min_saving=Decimal("0.15"),
         min_stay_s=market(15),
+        spread_premium=Decimal("0.6"),
         max_moves_per_day=1000,  # a day of the present is two months of the market
         fallback_window_s=max(15, market(15)),
         refusal_s=market(15),

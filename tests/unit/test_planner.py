@@ -236,8 +236,9 @@ def test_fewer_replicas_ends_the_dearest(replicas: int) -> None:
     assert ended == [one.cluster for one in reversed(three)][: 3 - replicas]
 
 
-def test_replicas_spread_over_places_that_cost_the_same() -> None:
-    quotes = [quote("0.3", offer(zone=zone)) for zone in ("az1", "az2")]
+@pytest.mark.parametrize(("second", "zones"), [("0.37", {"az1", "az2"}), ("0.38", {"az1"})])
+def test_replicas_spread_for_a_small_premium_only(second: str, zones: set[str]) -> None:
+    quotes = [quote("0.3", offer(zone="az1")), quote(second, offer(zone="az2"))]
     made = plan(NOW, quotes, fleet(order=service(2)), EU)
-    zones = {action.offer.zone for action in made.actions if action.offer}
-    assert zones == {"az1", "az2"}
+    assert len(made.actions) == 2
+    assert {action.offer.zone for action in made.actions if action.offer} == zones
