@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast e2e lint format bench clean
+.PHONY: help install demo test test-fast e2e lint format docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ lint: install  ## ruff, mypy, shellcheck and hadolint
 	@for tool in "shellcheck .ci/run" "hadolint Dockerfile"; do \
 		if [ -x $(BIN)/$${tool%% *} ]; then echo "$(BIN)/$$tool"; $(BIN)/$$tool || exit 1; \
 		else echo "not checked: $$tool (it has no wheel for this machine)"; fi; done
+
+docs: install  ## docs/commands.md, from the commands
+	$(BIN)/python tests/docs/command_pages.py
 
 format: install
 	$(BIN)/ruff format .
