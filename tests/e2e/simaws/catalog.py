@@ -13,24 +13,13 @@ from typing import Any
 
 from simaws.market import INSTANCE_TYPES, ZONES, InstanceType, Prices
 
+# fmt: off
 VMS = [
-    "InstanceType",
-    "AcceleratorName",
-    "AcceleratorCount",
-    "vCPUs",
-    "MemoryGiB",
-    "GpuInfo",
-    "Price",
-    "SpotPrice",
-    "Region",
-    "AvailabilityZone",
-    "Arch",
-    "LocalDiskType",
-    "NVMeSupported",
-    "LocalDiskSize",
-    "LocalDiskCount",
-    "MaximumEfaInterfaces",
+    "InstanceType", "AcceleratorName", "AcceleratorCount", "vCPUs", "MemoryGiB", "GpuInfo", "Price",
+    "SpotPrice", "Region", "AvailabilityZone", "Arch", "LocalDiskType", "NVMeSupported",
+    "LocalDiskSize", "LocalDiskCount", "MaximumEfaInterfaces",
 ]
+# fmt: on
 IMAGES = ["Tag", "Region", "OS", "OSVersion", "ImageId", "CreationDate", "BaseImageId"]
 TAGS = {
     "skypilot:custom-cpu-ubuntu": "ami-0000000000000c000",

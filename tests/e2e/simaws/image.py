@@ -21,24 +21,13 @@ if __name__ == "__main__":
 from simaws.cache import cached
 
 SUITE = "bookworm"
+# fmt: off
 PACKAGES = [
-    "openssh-server",
-    "openssh-client",
-    "sudo",
-    "python3",
-    "python3-venv",
-    "rsync",
-    "curl",
-    "procps",
-    "iproute2",
-    "ca-certificates",
-    "netcat-openbsd",
-    "hostname",
-    "less",
-    "psmisc",
-    "patch",
-    "systemd",
+    "openssh-server", "openssh-client", "sudo", "python3", "python3-venv", "rsync", "curl",
+    "procps", "iproute2", "ca-certificates", "netcat-openbsd", "hostname", "less", "psmisc",
+    "patch", "systemd",
 ]
+# fmt: on
 MOTO = "moto[server,ec2,iam,ssm]==5.2.5"
 RUNTIME = ("setuptools<70", "click<8.3.0", "ray[default]==2.9.3", "pydantic-core==2.41.1")
 """What SkyPilot 0.14.1 installs on every machine before its own wheel."""
