@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -139,3 +140,13 @@ def postgresql() -> Iterator[PostgresqlServer]:
             yield server
     except NoPostgresql as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The system's Chromium; nothing is downloaded."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    pytest.skip("needs Chromium: apt-get install chromium")
