@@ -18,14 +18,13 @@ _UNREACHABLE = frozenset(
         "ConcurrentWorkerExhaustedError",
         "RequestInterruptedError",
         "ServerTemporarilyUnavailableError",
-        # of requests and urllib3, below SkyPilot's own:
         "ConnectionError",
-        "ConnectTimeout",
-        "HTTPError",
-        "ReadTimeout",
-        "Timeout",
+        "TimeoutError",
     }
 )
+OF_REQUESTS = frozenset({"ConnectTimeout", "HTTPError", "ReadTimeout", "Timeout"})
+"""Errors of the library that SkyPilot talks to its API server with."""
+
 _REJECTED = frozenset(
     {
         "APINotSupportedError",
@@ -46,6 +45,9 @@ _REJECTED = frozenset(
         "ValueError",
     }
 )
+NAMED = _UNREACHABLE | OF_REQUESTS | _REJECTED
+"""Every class that is known here by its name."""
+
 _QUOTA = re.compile(
     r"quota|vcpulimitexceeded|limit ?exceeded|instancecountexceeded|max\w*count\w*exceeded", re.I
 )
@@ -56,7 +58,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 def unreachable(error: BaseException) -> ArbiterError | None:
     """The error of an API server that gives no answer; None where it gave one."""
     names = _names(error)
-    if not names & _UNREACHABLE and not _disabled(error):
+    if not names & (_UNREACHABLE | OF_REQUESTS) and not _disabled(error):
         return None
     if "ApiServerAuthenticationError" in names:
         return ArbiterError("SkyPilot's API server wants a login", "sky api login")
