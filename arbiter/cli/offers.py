@@ -162,7 +162,8 @@ def _print_sizing(asked: Asked, count: int) -> None:
             f"on {gpu} x{gpu_count}: an estimate, see arbiter.sizing for its error"
         )
         for figure in fitted.breakdown:
-            value = f"{figure.value:,.2f} {figure.unit}"
+            digits = 0 if figure.value == int(figure.value) else 2
+            value = f"{figure.value:,.{digits}f} {figure.unit}"
             click.echo(f"  {figure.name:<18}  {value:>26}  = {figure.formula}")
         click.echo()
 
@@ -189,7 +190,8 @@ def _refused_line(one: RefusedOffer) -> str:
         return f"{offer.where}  {offer.instance_type} {offer.purchase}: {one.reason}"
     if one.rule in _OF_THE_GPU:
         return f"{offer.gpu} x{offer.gpu_count}: {one.reason}"
-    return f"{offer.provider}/{offer.region}: {one.reason}"
+    where = f"{offer.provider}/{offer.region}"
+    return one.reason if where in one.reason else f"{where}: {one.reason}"
 
 
 _OF_THE_GPU = frozenset({"gpu_unknown", "gpu_not_supported", "gpu_not_in_profile", "does_not_fit"})

@@ -45,8 +45,11 @@ def plan(
     store = app.open_store()
     try:
         service = _asked_service(app, store, name, sovereignty, replicas)
+        missing = _missing(store)
     finally:
         store.close()
+    for line in missing:
+        click.echo(line, err=True)
     with working.session(app.settings, app.clock) as session:
         ctx.exit(working.show_plan(session, service, as_json=as_json))
 
@@ -71,3 +74,13 @@ def _asked_service(
     if replicas is not None:
         service = replace(service, replicas=replicas)
     return service
+
+
+def _missing(store: Store) -> list[str]:
+    """What the plan cannot know of, because a provider is not well."""
+    from arbiter.cli.context import reason_of
+    from arbiter.store.prices import last_polls
+
+    with store.begin() as connection:
+        polls = last_polls(connection)
+    return [f"degraded: {p.provider}: {reason_of(p.reasons)}" for p in polls if p.state != "ok"]

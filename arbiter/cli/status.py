@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from arbiter.domain import Replica, Service
     from arbiter.store.prices import PollRow
 
-SERVICES = ("SERVICE", "MODEL", "STATE", ">HEALTHY", "SOVEREIGNTY", ">USD/H", "LAST DECISION")
+SERVICES = ("SERVICE", "MODEL", "STATE", ">HEALTHY", "SOVEREIGNTY", ">USD/H")
 REPLICAS = ("REPLICA", "STATE", "WHERE", "COUNTRY", "MACHINE", ">USD/H", ">AGE", "ENDPOINT", "NOTE")
 POLLS = ("PROVIDER", "STATE", ">POLLED", ">OFFERS", "WHY")
 
@@ -82,6 +82,9 @@ class _Status:
             click.echo("no services; begin with: arbiter launch MODEL")
         else:
             echo_table(SERVICES, [self._service(*one) for one in self._services])
+            click.echo()
+            for service, _, _, sentence in self._services:
+                click.echo(f"last decision: {sentence or f'{service.name}: none yet'}")
         replicas = [one for _, _, replicas, _ in self._services for one in replicas]
         if replicas:
             click.echo()
@@ -94,7 +97,7 @@ class _Status:
         click.echo(f"\n{_dollars(usd_per_hour(replicas))} USD an hour for all replicas")
 
     def _service(
-        self, service: Service, level: str, replicas: Sequence[Replica], sentence: str | None
+        self, service: Service, level: str, replicas: Sequence[Replica], _sentence: str | None
     ) -> tuple[str, ...]:
         from arbiter.explain import healthy, service_state, usd_per_hour
 
@@ -105,7 +108,6 @@ class _Status:
             f"{healthy(replicas)}/{service.replicas}",
             level,
             _dollars(usd_per_hour(replicas)),
-            sentence or "none yet",
         )
 
     def _replica(self, replica: Replica) -> tuple[str, ...]:

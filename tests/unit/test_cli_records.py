@@ -1,0 +1,172 @@
+"""`arbiter plan`, `status`, `explain` and `doctor`: exit codes and what they promise."""
+
+from __future__ import annotations
+
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from cli_fleet import decide
+from cli_world import Machine, market
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    market(machine)
+    return machine
+
+
+def test_a_plan_with_changes_exits_2_and_changes_nothing(machine: Machine) -> None:
+    ended = machine.arbiter("plan", "llama70b-awq")
+    assert ended.code == 2
+    assert "launch arb-" in ended.out
+    assert machine.arbiter("status", "--json").json["services"] == []
+    again = machine.arbiter("plan", "llama70b-awq")
+    assert again.out == ended.out
+
+
+def test_a_plan_that_finds_nothing_eligible_exits_1_and_says_by_which_rules(
+    machine: Machine,
+) -> None:
+    ended = machine.arbiter("plan", "llama70b-awq", "--sovereignty", "eu-certified")
+    assert ended.code == 1
+    assert "found no eligible offer" in ended.out
+    assert "operator_under_us_parent" in ended.out
+
+
+def test_a_plan_tells_which_prices_it_lacks(machine: Machine) -> None:
+    ended = machine.arbiter("plan", "llama70b-awq")
+    assert "degraded: lambda: no API key is set" in ended.err
+
+
+def test_a_plan_of_a_service_counts_what_runs(machine: Machine) -> None:
+    decide(machine)
+    ended = machine.arbiter("plan", "chat", "--json")
+    assert (ended.code, ended.json["actions"]) == (0, [])
+    ended = machine.arbiter("plan", "chat", "--replicas", "3", "--json")
+    assert ended.code == 2
+    assert [one["kind"] for one in ended.json["actions"]] == ["launch"]
+
+
+def test_a_plan_takes_a_level_that_is_stricter_than_what_runs(machine: Machine) -> None:
+    decide(machine)
+    ended = machine.arbiter("plan", "chat", "--sovereignty", "eu-certified", "--json")
+    assert ended.code == 2
+    assert [one["kind"] for one in ended.json["actions"]] == ["terminate", "terminate"]
+
+
+@pytest.mark.parametrize("arguments", [["plan", "nothing"], ["explain", "nothing"]])
+def test_an_unknown_name_is_an_error(machine: Machine, arguments: list[str]) -> None:
+    ended = machine.arbiter(*arguments)
+    assert ended.code == 1
+    assert ended.err.startswith("error: ")
+
+
+def test_status_adds_up_what_may_cost_money(machine: Machine) -> None:
+    decide(machine)
+    answer = machine.arbiter("status", "--json").json
+    (service,) = answer["services"]
+    assert (service["state"], service["healthy"], service["target"]) == ("degraded", 1, 2)
+    prices = [Decimal(one["price_usd_hour"]) for one in service["replicas"]]
+    assert Decimal(answer["total_usd_hour"]) == sum(prices) > 0
+    assert {one["provider"]: one["state"] for one in answer["providers"]}["lambda"] == "failed"
+
+
+def test_a_decision_is_found_by_its_service_and_by_the_beginning_of_its_id(
+    machine: Machine,
+) -> None:
+    decision = decide(machine)
+    by_service = machine.arbiter("explain", "chat", "--json").json
+    by_id = machine.arbiter("explain", decision[:5], "--json").json
+    assert by_service == by_id
+    assert by_id["id"] == decision
+    assert by_id["refused_by_rule"]["country_outside_eu"] == 3
+    assert [one["state"] for one in by_id["actions"]] == ["intent", "intent"]
+    assert by_id["candidates"][0]["usd_per_mtok"]
+
+
+def test_a_replay_gives_the_same_plan(machine: Machine) -> None:
+    decide(machine)
+    ended = machine.arbiter("explain", "chat", "--replay", "--json")
+    assert (ended.code, ended.json["replay_equal"]) == (0, True)
+
+
+def test_a_replay_notices_a_record_that_was_tampered_with(machine: Machine) -> None:
+    decide(machine)
+    connection = sqlite3.connect(machine.folder / "arbiter.db")
+    connection.execute("UPDATE decision SET plan = replace(plan, 'the cheapest', 'the nicest')")
+    connection.commit()
+    connection.close()
+    ended = machine.arbiter("explain", "chat", "--replay")
+    assert ended.code == 1
+    assert "ANOTHER plan" in ended.out
+
+
+# --- doctor ---------------------------------------------------------------------------------
+
+
+def test_a_doctor_of_a_fresh_machine_names_the_first_command(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    ended = machine.arbiter("doctor")
+    assert ended.code == 0
+    assert "does not exist yet" in ended.out
+    assert "next: arbiter poll" in ended.out
+    assert not (tmp_path / "arbiter.db").exists()
+
+
+def test_a_doctor_shows_each_provider_by_its_last_poll(machine: Machine) -> None:
+    checks = {one["name"]: one for one in machine.arbiter("doctor", "--json").json["checks"]}
+    assert checks["provider aws"]["state"] == "ok"
+    assert "7 offers" in checks["provider aws"]["found"]
+    azure = checks["provider azure"]
+    assert (azure["state"], azure["next"]) == ("warn", "arbiter poll azure")
+    assert "norwayeast: HTTP 503" in azure["found"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ("nonsense = 1\n", "nonsense"),
+        ("[daemon]\nport = 99999\n", "port"),
+    ],
+)
+def test_a_doctor_of_broken_settings_says_where_and_exits_1(
+    machine: Machine, settings: str, found: str
+) -> None:
+    machine.settings(settings)
+    ended = machine.arbiter("doctor", "--json")
+    assert ended.code == 1
+    assert ended.json["usable"] is False
+    (wrong,) = [one for one in ended.json["checks"] if one["state"] == "fail"]
+    assert found in wrong["found"]
+
+
+def test_a_doctor_of_a_broken_profile_warns(machine: Machine) -> None:
+    (machine.folder / "mine.yaml").write_text("name: mine\n")
+    machine.settings(f'profiles_dir = "{machine.folder}"\n')
+    ended = machine.arbiter("doctor", "--json")
+    assert ended.code == 0
+    (wrong,) = [one for one in ended.json["checks"] if one["name"] == "profiles"]
+    assert wrong["state"] == "warn"
+    assert "mine.yaml" in wrong["found"]
+
+
+def test_a_doctor_never_shows_the_databases_password(machine: Machine) -> None:
+    machine.url = "postgresql://eve:s3cret@127.0.0.1:9/arbiter"
+    machine.settings("")
+    ended = machine.arbiter("doctor")
+    assert ended.code == 1
+    assert "s3cret" not in ended.out + ended.err
+
+
+def test_a_doctor_of_skypilot_says_that_its_server_is_silent(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKYPILOT_API_SERVER_ENDPOINT", "http://127.0.0.1:9")
+    machine.toml.write_text(machine.toml.read_text().replace('"local"', '"skypilot"'))
+    checks = {one["name"]: one for one in machine.arbiter("doctor", "--json").json["checks"]}
+    found = checks.get("skypilot server") or checks["skypilot"]
+    assert found["state"] == "warn"
+    assert found["next"] in ("sky api start", "pip install 'arbiter[skypilot]'")
