@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import is_
 from pathlib import PurePath
 
 from arbiter import registry
@@ -18,7 +19,7 @@ from arbiter.provider import PricedOffer, Progress, Provider, Skip
 from arbiter.quality import malformed, screen
 from arbiter.settings import Settings
 from arbiter.store.engine import Store
-from arbiter.store.prices import PollRow, PriceBook, write_poll
+from arbiter.store.prices import PollRow, PriceBook, Screened, write_poll
 
 SUSPECT_ROWS = 10
 """A poll of fewer rows is not judged by its share of malformed ones."""
@@ -48,7 +49,7 @@ def poll_provider(
         StoreError: the database failed; nothing of this poll was written.
     """
     started = clock.now()
-    brought = _ask(provider, started, clock, progress)
+    brought = _ask(provider, book, started, clock, progress)
     row = replace(brought.row, finished_at=max(started, clock.now()))  # a clock may be set back
     try:
         with store.begin() as connection:
@@ -103,17 +104,20 @@ def poll_providers(
         raise failure
 
 
-def _ask(provider: Provider, started: datetime, clock: Clock, progress: Progress) -> _Brought:
+def _ask(
+    provider: Provider, book: PriceBook, started: datetime, clock: Clock, progress: Progress
+) -> _Brought:
     """Fetch, parse and screen: no database in here, and no error comes out."""
     row = PollRow(provider.name, started, started, "failed")
     try:
         fetched = provider.fetch(progress)
         parsed = provider.parse(fetched, clock.now())
-        offers, skips = _screened(parsed.offers, parsed.skips)
+        screened = _screened(book, parsed.offers)
     except ProviderError as error:
         return _Brought(replace(row, reasons=(_one_line(str(error)),)))
     except Exception as error:  # noqa: BLE001  a provider's bug must not stop the others
         return _Brought(replace(row, reasons=(_bug(provider.name, error),)))
+    offers, skips = screened.kept, [*parsed.skips, *screened.left_out]
     wrong = sum(1 for skip in skips if skip.malformed)
     row = replace(row, skips=dict(Counter(skip.reason for skip in skips)), malformed=wrong)
     rows = wrong + len(offers)
@@ -125,16 +129,22 @@ def _ask(provider: Provider, started: datetime, clock: Clock, progress: Progress
     return _Brought(row, offers, parsed.covered)
 
 
-def _screened(
-    offers: Sequence[PricedOffer], skips: Sequence[Skip]
-) -> tuple[Sequence[PricedOffer], list[Skip]]:
-    """The offers to believe, and what was left out, by the provider and here."""
-    worthless = [offer for offer in offers if offer.price.micros <= 0 or offer.gpu_count < 1]
-    if worthless:  # a provider that breaks its contract
-        offers = [offer for offer in offers if offer.price.micros > 0 and offer.gpu_count > 0]
-    kept, doubtful = screen(offers)
-    refused = [malformed("price or number of GPUs is not above 0", offer) for offer in worthless]
-    return kept, [*skips, *refused, *doubtful]
+def _screened(book: PriceBook, offers: Sequence[PricedOffer]) -> Screened:
+    """The offers to believe, and those left out. The same objects are not judged twice."""
+    last = book.screened
+    if last is None or len(last.offers) != len(offers) or not all(map(is_, last.offers, offers)):
+        last = book.screened = _screen(offers)
+    return last
+
+
+def _screen(offers: Sequence[PricedOffer]) -> Screened:
+    sound = [offer for offer in offers if offer.price.micros > 0 and offer.gpu_count > 0]
+    kept, doubtful = screen(sound)
+    if len(sound) < len(offers):  # a provider that breaks its contract
+        reason = "price or number of GPUs is not above 0"
+        worthless = (one for one in offers if one.price.micros <= 0 or one.gpu_count < 1)
+        doubtful += [malformed(reason, offer) for offer in worthless]
+    return Screened(tuple(offers), kept, doubtful)
 
 
 def _bug(name: str, error: Exception) -> str:

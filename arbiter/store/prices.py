@@ -11,15 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
-from operator import is_
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from arbiter.domain import Purchase
-from arbiter.provider import PricedOffer
+from arbiter.provider import PricedOffer, Skip
 from arbiter.store.tables import coverage, poll, price_change, price_now, series
 
 SeriesKey = tuple[str, str, str, str, str, str]
@@ -43,6 +42,14 @@ class Standing(NamedTuple):
     series_id: int
     micros: int
     valid_from: int
+
+
+class Screened(NamedTuple):
+    """What a provider brought last, what was kept of it, and what was left out."""
+
+    offers: Sequence[PricedOffer]
+    kept: Sequence[PricedOffer]
+    left_out: Sequence[Skip]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,9 @@ class PriceBook:
         self._standing: dict[SeriesKey, Standing] = {}
         self._ids: dict[SeriesKey, int] = {}
         self._facts: dict[SeriesKey, Facts] = {}
-        self._same: _Same | None = None
+        self._found: dict[SeriesKey, PricedOffer] = {}
+        self._last: tuple[object, object] = (None, None)
+        self.screened: Screened | None = None
 
     def refresh(self, connection: Connection) -> None:
         """Read the standing prices, if the database has gone on without us.
@@ -121,7 +130,7 @@ class PriceBook:
         self._standing = {
             row[:6]: Standing(row[6], row[10], row[11]) for row in rows if row[10] is not None
         }
-        self._poll_id, self._same = last, None
+        self._poll_id, self._found, self._last = last, {}, (None, None)
 
     def record(
         self,
@@ -132,16 +141,16 @@ class PriceBook:
     ) -> PollRow:
         """Write what changed, close what is gone, and leave the heartbeat.
 
-        Of several offers for one series the last counts. Returns the row as written, with the
+        Of several offers for one series the last counts. A sequence that is passed a second time
+        must not have been changed in between. Returns the row as written, with the
         counts of changes and withdrawals. When the transaction is lost, `forget` must be called.
         """
         self.refresh(connection)
         seen_at = int(row.finished_at.timestamp())
-        same = _Same(offers, covered)
         changes = withdrawn = 0
-        if same != self._same:
+        if offers is not self._last[0] or covered != self._last[1]:
             changes, withdrawn = self._compare(connection, offers, covered, seen_at)
-        self._same = same
+        self._last = offers, covered
         _beat(connection, self.provider, covered, seen_at)
         written = replace(row, offers=len(offers), changes=changes, withdrawn=withdrawn)
         self._poll_id = write_poll(connection, written)
@@ -155,31 +164,27 @@ class PriceBook:
         seen_at: int,
     ) -> tuple[int, int]:
         """Write the differences; returns how many prices changed, and how many are gone."""
-        found = {
-            (
-                offer.tier,
-                offer.region,
-                offer.zone or "",
-                offer.instance_type,
-                offer.purchase,
-                offer.price.currency,
-            ): offer
-            for offer in offers
-        }
-        standing, facts = self._standing, self._facts
+        standing, facts, before = self._standing, self._facts, self._found
+        # Providers keep the offers of rows that have not changed, so most are the very objects
+        # of the last poll: these are recognised without being looked at.
+        keys = {id(offer): key for key, offer in before.items()}
+        found = {keys.get(id(offer)) or _key(offer): offer for offer in offers}
         changed: dict[SeriesKey, PricedOffer] = {}
         renamed: dict[SeriesKey, PricedOffer] = {}
         for key, offer in found.items():
+            if before.get(key) is offer:
+                continue
             known = standing.get(key)
             if known is None or known.micros != offer.price.micros:
                 changed[key] = offer
             if facts.get(key) != (offer.gpu, offer.gpu_count, offer.source):
                 renamed[key] = offer
         gone = [
-            (key, known)
-            for key, known in standing.items()
-            if key not in found and (key[1], key[4]) in covered
+            (key, standing[key])
+            for key in standing.keys() - found.keys()
+            if (key[1], key[4]) in covered
         ]
+        self._found = found
         self._write_facts(connection, renamed)
         self._write_changes(connection, changed, seen_at)
         self._withdraw(connection, gone, seen_at)
@@ -205,11 +210,15 @@ class PriceBook:
             self._standing[key] = Standing(series_id, micros, since)
         _close(connection, closed)
         connection.execute(insert(price_change), opened)
+        statement = _upsert(connection, price_now)
+        columns = ("price_micros", "valid_from", "priced_at")
         connection.execute(
-            delete(price_now).where(price_now.c.series_id == bindparam("b_id")),
-            [{"b_id": row["series_id"]} for row in current],
+            statement.on_conflict_do_update(
+                index_elements=["series_id"],
+                set_={name: statement.excluded[name] for name in columns},
+            ),
+            current,
         )
-        connection.execute(insert(price_now), current)
 
     def _ended(self, connection: Connection, keys: Sequence[SeriesKey]) -> dict[SeriesKey, int]:
         """For series that were withdrawn and are back: when their last interval ended."""
@@ -295,33 +304,21 @@ class PriceBook:
             del self._standing[key]
 
 
-class _Same:
-    """What a poll brought, to recognise the very same objects in the next one.
-
-    Providers keep the offers of rows that have not changed, so most polls bring nothing new and
-    are compared by identity alone. The offers are held, so that no identity is used twice.
-    """
-
-    def __init__(
-        self, offers: Sequence[PricedOffer], covered: frozenset[tuple[str, Purchase]]
-    ) -> None:
-        self._offers, self._covered = list(offers), covered
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Same)
-            and self._covered == other._covered
-            and len(self._offers) == len(other._offers)
-            and all(map(is_, self._offers, other._offers))
-        )
-
-    __hash__ = None  # type: ignore[assignment]
+def _key(offer: PricedOffer) -> SeriesKey:
+    zone, currency = offer.zone or "", offer.price.currency
+    return offer.tier, offer.region, zone, offer.instance_type, offer.purchase, currency
 
 
 def _alone(connection: Connection) -> None:
     """Until the end of the transaction nobody else writes prices: on SQLite its lock sees to it."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_WRITING_LOCK)))
+
+
+def _upsert(connection: Connection, table: Table) -> Any:
+    """An INSERT that may be told what to do on a conflict."""
+    insert_of = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+    return insert_of(table)
 
 
 def _since(
@@ -366,8 +363,7 @@ def _beat(
     ]
     if not rows:
         return
-    upsert = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-    statement = upsert(coverage)
+    statement = _upsert(connection, coverage)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["provider", "region", "purchase"],
