@@ -89,8 +89,10 @@ def test_more_memory_never_un_fits_and_never_slows(
     assert isinstance(small, Fit)
     large = fit_on(profile, replace(gpu, memory_gib=gpu.memory_gib * factor), count)
     assert isinstance(large, Fit)
-    assert large.kv_tokens >= small.kv_tokens
-    assert large.batch >= small.batch or large.variant != small.variant
+    assert large.tokens_per_s >= small.tokens_per_s
+    if large.variant == small.variant:  # another one may fit now, with more weights and less KV
+        assert large.kv_tokens >= small.kv_tokens
+        assert large.batch >= small.batch
 
 
 @given(profiles(), gpus, counts, st.floats(1, 4))
