@@ -67,6 +67,7 @@ class Cluster:
 
     Attributes:
         region, zone: in SkyPilot's words; None until a machine is there.
+        ever_up: it was UP at some time, so that INIT means broken, not half made.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Cluster:
     zone: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    ever_up: bool = False
 
 
 class SkyClient(Protocol):
@@ -134,10 +136,14 @@ class SkyClient(Protocol):
 
 
 class SdkClient:
-    """SkyPilot's Python SDK, imported at the first call: that takes 2 s."""
+    """SkyPilot's Python SDK.
 
-    def __init__(self) -> None:
-        self._loaded: Any = None
+    Args:
+        sdk: the module `sky`; imported at the first call unless given, which takes 2 s.
+    """
+
+    def __init__(self, sdk: Any = None) -> None:
+        self._loaded = sdk
         self._loading = threading.Lock()
 
     def launch(self, task: Mapping[str, Any], secrets: Mapping[str, str], cluster: str) -> str:
@@ -165,7 +171,7 @@ class SdkClient:
         try:
             sky.get(request_id)
         except Exception as error:
-            cause = unreachable(error)
+            cause = None if _told(error) else unreachable(error)
             if cause is not None:
                 raise cause from error
             return launch_error(error)
@@ -260,6 +266,10 @@ _OUTCOMES = {
 }
 
 
+_STATES = {state.value: state for state in ClusterState}
+"""SkyPilot has a few more, for clusters that stop by themselves; arbiter makes none of those."""
+
+
 def _imported() -> Any:
     # What an arbiter launches where is nobody else's business.
     os.environ.setdefault("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
@@ -279,13 +289,23 @@ def _cluster(record: Mapping[str, Any]) -> Cluster:
     launched = getattr(record["handle"], "launched_resources", None)
     return Cluster(
         name=record["name"],
-        state=ClusterState(record["status"].value),
+        state=_STATES.get(record["status"].value, ClusterState.INIT),
         cloud=record["cloud"].lower() if record["cloud"] else None,
         region=getattr(launched, "region", None),
         zone=getattr(launched, "zone", None),
         labels=getattr(launched, "labels", None) or {},
         reason=record["init_status_reason"] or "",
+        ever_up=bool(record["cluster_ever_up"]),
     )
+
+
+def _told(error: BaseException) -> bool:
+    """The API server answered, with the error of a request: it may have lost a connection itself.
+
+    SkyPilot hands such errors over as Python's own classes, or with the server's stack trace; what
+    fails on the way there is of the HTTP library, or made by the SDK.
+    """
+    return type(error).__module__ == "builtins" or hasattr(error, "stacktrace")
 
 
 def _failed(what: str, error: Exception) -> ArbiterError:

@@ -54,13 +54,14 @@ class SkyPilotExecutor:
 
     def submit(self, spec: LaunchSpec) -> str:
         """Ask for the cluster, unless it was asked for before."""
-        task = pinned(spec, self._zones)
-        secrets = _secrets(task, spec)
+        # What was asked for before stands, also where the same task would be refused by now.
         life = _Life(self._client.requests(spec.cluster))
         if life.launch is not None and not life.ended:
             return life.launch.id
         if spec.cluster in self._client.clusters([spec.cluster]):
             return _nameless(spec.cluster)
+        task = pinned(spec, self._zones)
+        secrets = _secrets(task, spec)
         return self._client.launch(task, secrets, spec.cluster)
 
     def observe(self, clusters: Sequence[str]) -> Mapping[str, Sighting]:
@@ -114,7 +115,7 @@ class SkyPilotExecutor:
         if standing is None:
             return self._off_the_books(cluster, life)
         if launch is None:
-            whole = standing.state is not ClusterState.INIT
+            whole = standing.ever_up or standing.state is not ClusterState.INIT
             error = None if whole else "its launch was interrupted"
         else:
             succeeded = launch.outcome is Outcome.SUCCEEDED

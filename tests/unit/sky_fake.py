@@ -129,7 +129,7 @@ class FakeSky:
     def come_up(self, cluster: str) -> None:
         """A launch succeeds."""
         self.provision(cluster)
-        self.set_state(cluster, ClusterState.UP)
+        self._books[cluster] = replace(self._books[cluster], state=ClusterState.UP, ever_up=True)
         self._end(self._live(cluster).id, Outcome.SUCCEEDED)
 
     def fail(self, cluster: str, error: LaunchError) -> None:

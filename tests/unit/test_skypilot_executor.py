@@ -141,6 +141,15 @@ def test_a_launch_that_failed_is_not_repeated_under_its_name(
     assert len(sky.tasks[CLUSTER]) == 1
 
 
+def test_what_was_launched_stays_launched_where_it_would_be_refused_by_now(
+    sky: FakeSky, executor: SkyPilotExecutor
+) -> None:
+    first = executor.submit(spec())
+    blind = SkyPilotExecutor(sky, KnownZones(LaunchRejected("no credentials any more")))
+    assert blind.submit(spec(secrets={})) == first
+    assert phase(blind) is Phase.PENDING
+
+
 @pytest.mark.parametrize(
     ("task", "why"),
     [
@@ -380,6 +389,17 @@ def test_a_launch_forgotten_before_it_began_may_be_submitted_again(
     assert phase(executor) is None
     executor.submit(spec())
     assert phase(executor) is Phase.PENDING
+
+
+def test_a_broken_cluster_is_left_to_the_health_check_also_long_after_its_launch(
+    sky: FakeSky, executor: SkyPilotExecutor
+) -> None:
+    executor.submit(spec())
+    sky.come_up(CLUSTER)
+    sky.forget(CLUSTER)
+    sky.set_state(CLUSTER, ClusterState.INIT, "ray does not answer")
+    assert phase(executor) is Phase.UP
+    assert sky.downs(CLUSTER) == 0
 
 
 def test_what_is_reclaimed_long_after_its_launch_is_gone(
