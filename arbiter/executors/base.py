@@ -97,7 +97,7 @@ class Executor(Protocol):
         ...
 
     def observe(self, clusters: Sequence[str]) -> Mapping[str, Sighting]:
-        """What is seen of these clusters. A name that was never submitted is absent from the answer.
+        """What is seen of these clusters. A name that was never submitted is absent.
 
         Raises:
             ArbiterError: the executor cannot be reached. Nothing may be concluded from that.
