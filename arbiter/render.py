@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from arbiter.domain import Offer, Purchase
 from arbiter.errors import TemplateRefused
+from arbiter.executors import sky_places
 from arbiter.gpus import GPUS
 from arbiter.profiles import Profile, Variant
 from arbiter.resources import resource_dir
@@ -120,16 +121,6 @@ def label(text: str) -> str:
     return f"{plain[: LABEL_LENGTH - 9]}-{digest}".lstrip("-")
 
 
-def infra(offer: Offer) -> str:
-    """The place in SkyPilot's form, to the region on AWS.
-
-    An AWS zone is an id here and an account's own name there: the executor pins it, and whatever
-    else differs between the two vocabularies.
-    """
-    zone = None if offer.provider == "aws" else offer.zone
-    return "/".join(part for part in (offer.provider, offer.region, zone) if part)
-
-
 def arguments(inputs: TaskInputs) -> list[str]:
     """The words after `vllm serve REPOSITORY`.
 
@@ -169,7 +160,7 @@ def _values(inputs: TaskInputs) -> dict[str, Any]:
     gpu = GPUS.get(offer.gpu)
     return {
         "name": inputs.cluster,
-        "infra": infra(offer),
+        "infra": _infra(offer),
         "instance_type": offer.instance_type,
         "accelerators": f"{gpu.skypilot}:{offer.gpu_count}" if gpu else None,
         "use_spot": offer.purchase is Purchase.SPOT,
@@ -183,6 +174,14 @@ def _values(inputs: TaskInputs) -> dict[str, Any]:
         "repository": inputs.variant.repository,
         "arguments": arguments(inputs),
     }
+
+
+def _infra(offer: Offer) -> str:
+    """The place in SkyPilot's words; to the region on AWS, whose zones the executor names."""
+    try:
+        return sky_places.infra(offer)
+    except ValueError as error:
+        raise TemplateRefused(str(error)) from error
 
 
 def _labels(inputs: TaskInputs) -> dict[str, str]:

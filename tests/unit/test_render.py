@@ -20,7 +20,7 @@ from arbiter.domain import Offer, Place, Purchase
 from arbiter.errors import TemplateRefused
 from arbiter.profile_checks import REMOVED_FLAGS, REMOVED_PREFIXES
 from arbiter.profiles import Profile, Serving, Variant, load_profile, profile_names
-from arbiter.render import LABEL_LENGTH, VLLM_VERSION, TaskInputs, infra, label, render_task
+from arbiter.render import LABEL_LENGTH, VLLM_VERSION, TaskInputs, label, render_task
 from arbiter.resources import resource_dir
 
 MACHINES = {
@@ -31,10 +31,10 @@ MACHINES = {
 }
 
 
-def an_offer(provider: str = "aws", **changes: Any) -> Offer:
-    region, zone, instance_type, gpu = MACHINES[provider]
-    place = Place(provider, region)
-    offer = Offer(provider, "standard", region, zone, instance_type, gpu, 1, Purchase.SPOT, place)
+def an_offer(machine: str = "aws", **changes: Any) -> Offer:
+    region, zone, instance_type, gpu = MACHINES[machine]
+    place = Place(machine, region)
+    offer = Offer(machine, "standard", region, zone, instance_type, gpu, 1, Purchase.SPOT, place)
     return replace(offer, **changes)
 
 
@@ -97,9 +97,18 @@ def test_a_gpu_that_has_no_name_in_skypilot_is_left_to_the_instance_type() -> No
 
 
 def test_a_zone_is_pinned_where_its_name_is_known() -> None:
+    def infra(offer: Offer) -> object:
+        return rendered(inputs(offer=offer))["resources"]["infra"]
+
     assert infra(an_offer("gcp")) == "gcp/europe-west4/europe-west4-a"
     assert infra(an_offer("aws")) == "aws/eu-north-1", "the id eun1-az1 is no name of a zone"
     assert infra(an_offer("azure")) == "azure/westeurope"
+
+
+def test_a_place_that_skypilot_has_no_word_for_is_refused() -> None:
+    nowhere = an_offer(provider="runpod", region="XX-1", zone=None, place=Place("runpod", "XX-1"))
+    with pytest.raises(TemplateRefused, match="country of runpod/XX-1 is not known"):
+        render_task(inputs(offer=nowhere))
 
 
 def test_the_server_is_started_as_the_profile_says() -> None:
