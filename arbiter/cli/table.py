@@ -31,20 +31,27 @@ def plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [pattern.format(*row).rstrip() for row in (titles, *rows)]
 
 
+_WORDS = 14
+"""Characters that the last column keeps on a narrow terminal."""
+
+
 def _rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
+    """Names and figures stay on one line; the last column, for words, takes what is left."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    last = len(headings) - 1
+    for number, heading in enumerate(headings):
         figures = heading.startswith(">")
+        longest = max(len(row[number]) for row in rows)
         table.add_column(
             heading.removeprefix(">"),
             justify="right" if figures else "left",
-            no_wrap=figures,
-            overflow="fold",
+            no_wrap=number != last,
+            # On a narrow terminal names are cut, never figures.
+            min_width=longest if figures else min(longest, _WORDS) if number == last else None,
         )
     for row in rows:
         # As Text: names from a provider must not be read as markup or links.
