@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from arbiter.errors import ArbiterError
 from arbiter.settings import Settings
 
+VARIABLE = "ARBITER_API_KEY"
 
-def api_key(settings: Settings) -> str:
+
+def api_key(settings: Settings, environ: Mapping[str, str] | None = None) -> str:
     """$ARBITER_API_KEY, or the key in <data_dir>/api-key, which is made at its first use.
 
     Raises:
-        ArbiterError: the file cannot be made or read.
+        ArbiterError: the file cannot be made or read, or holds no key.
     """
-    given = os.environ.get("ARBITER_API_KEY")
+    given = (os.environ if environ is None else environ).get(VARIABLE)
     if given:
         return given
     path = key_file(settings)
     try:
         if not path.exists():
             _make(path)
-        return path.read_text(encoding="ascii").strip()
-    except OSError as error:
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not text"
         raise ArbiterError(
-            f"the API key cannot be kept in {path}: {error.strerror}", "export ARBITER_API_KEY=..."
+            f"the API key cannot be kept in {path}: {reason}", f"export {VARIABLE}=..."
         ) from None
+    if not key:
+        raise ArbiterError(f"the API key in {path} is empty", "remove the file")
+    return key
 
 
 def key_file(settings: Settings) -> Path:
@@ -36,15 +44,16 @@ def key_file(settings: Settings) -> Path:
 
 
 def _make(path: Path) -> None:
-    """Write the key whole or not at all; whoever comes second keeps the first one's."""
+    """Write the key whole or not at all, for this user alone; of two writers the first one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
     finally:
         draft.unlink()

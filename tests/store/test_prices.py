@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -257,6 +258,41 @@ def test_a_second_writer_is_noticed(store: Store) -> None:
         ("g6.xlarge", 60, 120, 2_000_000),
         ("g6.xlarge", 120, None, 1_000_000),
     ]
+
+
+def test_writers_at_the_same_time_write_each_change_once(database_url: str) -> None:
+    """As of several programs: each with its own connections, its own book, and the same news."""
+    Store(database_url).close()
+    together = threading.Barrier(4)
+    failures: list[BaseException] = []
+
+    def write(provider: str) -> None:
+        opened, book = Store(database_url), PriceBook(provider)
+        try:
+            for turn in range(5):
+                together.wait(30)
+                offers = [
+                    priced(instance_type=f"m{number}", usd=str(1 + turn)) for number in range(20)
+                ]
+                record(opened, book, at(60 * turn), *offers)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+            together.abort()
+        finally:
+            opened.close()
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("aws", "azure") * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    store = Store(database_url)
+    assert count_of(store, series) == 2 * 20
+    assert count_of(store, price_change) == 2 * 20 * 5
+    assert set(standing(store).values()) == {5_000_000}
+    store.close()
 
 
 def test_a_book_whose_transaction_was_lost_starts_again(store: Store) -> None:
