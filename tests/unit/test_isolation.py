@@ -30,7 +30,7 @@ def test_loopback_is_reached(address: str) -> None:
 
 def test_no_setting_or_credential_is_inherited() -> None:
     inherited = [name for name in os.environ if name.startswith(("ARBITER_", "AZURE_", "HF_"))]
-    assert set(inherited) <= {"ARBITER_CI"}
+    assert set(inherited) <= {"ARBITER_CI", "ARBITER_E2E_CACHE"}
     assert [name for name in os.environ if name.startswith("AWS_")] == ["AWS_EC2_METADATA_DISABLED"]
 
 
