@@ -68,14 +68,18 @@ class Tools:
 
 
 class Loop:
-    """Runs ticks. Holds nothing that a crash could lose: all state is in the store."""
+    """Runs ticks. Holds nothing that a crash could lose: all state is in the store.
+
+    Attributes:
+        owner: identity of this arbiter, part of every cluster's name.
+    """
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._store = tools.store
         self._now = tools.clock.now
         with self._store.begin() as connection:
-            self._owner = journal.owner(connection)
+            self.owner = journal.owner(connection)
 
     def tick(self, names: Sequence[str] | None = None) -> list[Plan]:
         """Observe and act for these services, or for all.
@@ -129,7 +133,7 @@ class Loop:
             found = Fleet(
                 service=service,
                 profile=profile,
-                owner=self._owner,
+                owner=self.owner,
                 replicas=tuple(fleet.replicas(connection, self._tools.atlas, service.name)),
                 refusals=tuple(fleet.refusals(connection, now)),
                 ending=tuple(
@@ -189,13 +193,14 @@ class Loop:
         self, action: Action, service: Service, profile: Profile, decision_id: str | None
     ) -> None:
         try:
-            spec = self._tools.spec(action, service, profile, self._owner)
+            spec = self._tools.spec(action, service, profile, self.owner)
             request_id = self._tools.executor.submit(spec)
         except LaunchError as error:
             self._launch_failed(action.cluster, error, decision_id)
             return
         except ArbiterError as error:
-            # Whether it started is not known: the intent stays open, the next tick finishes it.
+            # Whether it started is not known, or a secret is missing: the intent stays open, and
+            # the next tick tries the same launch again.
             self._note("launch_uncertain", f"{action.cluster}: {error}", service.name)
             return
         now = self._now()

@@ -55,9 +55,10 @@ def launch(
         _name(name or _default_name(model)), profile.name, replicas, _tags(tags), level
     )
     with working.session(settings) as session:
-        if dry_run:
-            session.freshen()
-            ctx.exit(working.show_plan(session, wanted, as_json=as_json))
+        # Before anything is written: what cannot be launched must not stay behind as an order.
+        rehearsed = session.rehearse(wanted)
+        if dry_run or not (rehearsed.actions or rehearsed.candidates):
+            ctx.exit(working.show_plan(rehearsed, as_json=as_json))
         session.add(wanted)
         ctx.exit(working.wait_until_up(session, wanted.name, wait=not no_wait, as_json=as_json))
 

@@ -51,7 +51,7 @@ def plan(
     for line in missing:
         click.echo(line, err=True)
     with working.session(app.settings, app.clock) as session:
-        ctx.exit(working.show_plan(session, service, as_json=as_json))
+        ctx.exit(working.show_plan(session.loop.preview(service), as_json=as_json))
 
 
 def _asked_service(

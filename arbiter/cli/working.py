@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import click
 
 from arbiter import registry
-from arbiter.assemble import make_executor, make_loop
+from arbiter.assemble import launch_spec, make_executor, make_loop
 from arbiter.clock import Clock, SystemClock
-from arbiter.domain import Plan, Replica, ReplicaState, Service
+from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
 from arbiter.explain import plan_json, plan_lines
 from arbiter.ingest import poll_providers
 from arbiter.lease import Lease
+from arbiter.profiles import load_profile
 from arbiter.reconcile import Loop
 from arbiter.regions import Atlas, load_atlas
 from arbiter.settings import Settings
@@ -53,6 +54,20 @@ class Session:
             fleet.add_service(connection, service, self.clock.now())
             before = journal.events(connection, limit=1)
         self.last_event = before[-1].id if before else 0
+
+    def rehearse(self, service: Service) -> Plan:
+        """The first plan of a service, with every launch in it made ready and none made.
+
+        Raises:
+            ArbiterError: a secret is not set, or the template refuses a value.
+        """
+        self.freshen()
+        plan = self.loop.preview(service)
+        profile = load_profile(service.profile, self.settings.profiles_path)
+        for action in plan.actions:
+            if action.kind is ActionKind.LAUNCH:
+                launch_spec(self.settings, action, service, profile, self.loop.owner)
+        return plan
 
     def order(self, name: str, *, down: bool) -> None:
         """Write an order down."""
@@ -113,9 +128,8 @@ def session(settings: Settings, clock: Clock | None = None) -> Iterator[Session]
             store.close()
 
 
-def show_plan(session: Session, service: Service, *, as_json: bool) -> int:
-    """Print what a tick would decide; 0 nothing to do, 2 changes."""
-    plan = session.loop.preview(service)
+def show_plan(plan: Plan, *, as_json: bool) -> int:
+    """Print what a tick would decide; 0 nothing to do, 2 changes, 1 no eligible offer."""
     if as_json:
         click.echo(plan_json(plan))
     else:
