@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from arbiter.regions import load_atlas
+
 SKYPILOT = frozenset(
     {"aws", "azure", "gcp", "lambda", "runpod", "nebius", "verda", "seeweb", "vast"}
 )
@@ -17,4 +19,5 @@ def not_launchable(executor: str) -> Mapping[str, str]:
     if executor != "skypilot":
         return {}
     reason = "SkyPilot 0.14.1 does not support this cloud; its prices are only recorded"
-    return dict.fromkeys(sorted(RECORDED - SKYPILOT), reason)
+    known = RECORDED.union(load_atlas().providers())
+    return dict.fromkeys(sorted(known - SKYPILOT), reason)
