@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -36,6 +36,9 @@ from arbiter.regions import Atlas
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
 from arbiter.transitions import Seen, seen
+
+SWEEP_EVERY = timedelta(minutes=5)
+"""How often the executor is asked for everything that runs under our name."""
 
 Quotes = Callable[[], Sequence[Quote]]
 Tell = Callable[[str], None]
@@ -78,6 +81,7 @@ class Loop:
         self._tools = tools
         self._store = tools.store
         self._now = tools.clock.now
+        self._swept_at: datetime | None = None
         with self._store.begin() as connection:
             self.owner = journal.owner(connection)
 
@@ -104,6 +108,8 @@ class Loop:
             else:
                 if made is not None:
                     plans.append(made)
+        if names is None:
+            self._sweep()
         return plans
 
     def preview(self, service: Service) -> Plan:
@@ -356,6 +362,24 @@ class Loop:
         if change.kind is not None:
             self._tools.tell(change.sentence)
 
+    # --- sweep ----------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Report machines that carry our name and that no service knows. They cost money."""
+        now = self._now()
+        if self._swept_at is not None and abs(now - self._swept_at) < SWEEP_EVERY:
+            return
+        self._swept_at = now
+        try:
+            running = self._tools.executor.inventory(self.owner)
+        except ArbiterError:
+            return  # whoever ticks is told of an executor out of reach already
+        with self._store.begin() as connection:
+            known = {one.cluster for one in fleet.replicas(connection, self._tools.atlas)}
+        for cluster in sorted(set(running) - known):
+            sentence = f"{cluster} runs and belongs to no service; end it where it runs"
+            self._note("orphan", sentence, None)
+
     # --- small things ---------------------------------------------------------------------------
 
     def _replica(self, connection: Connection, cluster: str) -> Replica | None:
@@ -380,7 +404,7 @@ class Loop:
             decision_id=decision_id,
         )
 
-    def _note(self, kind: str, sentence: str, service: str) -> None:
+    def _note(self, kind: str, sentence: str, service: str | None) -> None:
         """Journal a trouble, once while it lasts."""
         with self._store.begin() as connection:
             last = journal.events(connection, service, limit=1)

@@ -69,6 +69,8 @@ def _asked_service(
         service = fleet.find_service(connection, name)
     if service is None:
         service = Service(name, load_profile(name, app.settings.profiles_path).name)
+    elif service.down and name == service.profile:
+        service = replace(service, down=False)  # asked by the model's name: as if launched again
     if sovereignty is not None:
         service = replace(service, sovereignty=parse_level(sovereignty).value)
     if replicas is not None:

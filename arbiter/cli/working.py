@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -62,6 +62,10 @@ class Session:
             ArbiterError: a secret is not set, or the template refuses a value.
         """
         self.freshen()
+        with self.store.begin() as connection:
+            known = fleet.find_service(connection, service.name)
+        if known is not None:
+            service = replace(service, generation=known.generation)
         plan = self.loop.preview(service)
         profile = load_profile(service.profile, self.settings.profiles_path)
         for action in plan.actions:

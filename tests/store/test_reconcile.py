@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError, LaunchRejected, NoCapacity
@@ -13,6 +14,7 @@ from arbiter.executors.fake import FakeExecutor
 from arbiter.planner import plan
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
+from arbiter.store.tables import replica as table
 from tests.store.loops import Bench
 
 
@@ -203,3 +205,18 @@ def test_a_broken_profile_of_one_service_leaves_the_others(bench: Bench) -> None
     bench.tick(3)
     assert bench.replicas()[0].state is ReplicaState.HEALTHY
     assert any("no-such-profile" in line for line in bench.told)
+
+
+def test_a_machine_of_ours_that_nobody_knows_is_reported_once(bench: Bench) -> None:
+    bench.order()
+    bench.tick(3)
+    (one,) = bench.replicas()
+    with bench.store.begin() as connection:
+        connection.execute(
+            update(table).where(table.c.cluster == one.cluster).values(state="terminated")
+        )
+        fleet.order(connection, "chat", down=True)
+    bench.tick(2, seconds=301)
+    orphans = [line for line in bench.told if "belongs to no service" in line]
+    assert len(orphans) == 1
+    assert one.cluster in orphans[0]
