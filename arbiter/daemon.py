@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import uvicorn
+    from starlette.types import ASGIApp
 
 Log = Callable[[str, str], None]
 """Takes the kind of a line ("journal", "poll", "daemon") and its text."""
@@ -228,13 +229,16 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ArbiterError: the port is taken, or the host is none of this machine's.
     """
+    bound: socket.socket | None = None
     try:
-        [family, kind, _, _, address] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(256)  # now, so that a second daemon is refused before it does anything
     except OSError as error:
+        if bound is not None:
+            bound.close()
         raise ArbiterError(
             f"cannot listen on {host}:{port}: {error.strerror}",
             "choose another --port, or end the program that listens there",
@@ -258,20 +262,9 @@ def serve(
         names: host names under which it may be reached, beside localhost and plain addresses.
         force: called on a second signal; the default ends the program at once.
     """
-    import uvicorn
-
     from arbiter.api.app import create_app
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(daemon.sources, daemon.metrics, names),
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=3,
-        )
-    )
+    server = http_server(create_app(daemon.sources, daemon.metrics, names))
     with _Signals(server, force):
         watch = threading.Thread(target=_end_when_told, args=(daemon, server), daemon=True)
         watch.start()
@@ -279,6 +272,23 @@ def serve(
             server.run(sockets=[bound])
         finally:
             daemon.stop()
+
+
+def http_server(app: ASGIApp) -> uvicorn.Server:
+    """A server of the application that logs nothing but its own trouble."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+    )
 
 
 class _Signals:

@@ -16,6 +16,7 @@ from typing import Any
 
 from apscheduler.events import (
     EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_MISSED,
     JobExecutionEvent,
@@ -64,8 +65,9 @@ class Schedule:
             executors={kind.value: lane for kind, lane in self._lanes.items()},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-        watched = EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES
-        self._scheduler.add_listener(self._listen, watched)
+        self._asked: set[str] = set()
+        self._scheduler.add_listener(self._left_out, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+        self._scheduler.add_listener(self._over, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
 
     def every(
         self, name: str, kind: Kind, seconds: float, job: Callable[[], object], jitter: float = 0.0
@@ -89,11 +91,12 @@ class Schedule:
         )
 
     def soon(self, name: str) -> None:
-        """Run the job now; its interval begins anew. Nothing happens for a name not known."""
-        try:
-            self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
-        except JobLookupError:
-            return
+        """Run the job now, or once more after the run that is going on.
+
+        Its interval begins anew. Nothing happens for a name that is not known.
+        """
+        self._asked.add(name)
+        self._now(name)
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -110,17 +113,27 @@ class Schedule:
         thread = getattr(self._scheduler, "_thread", None)
         return bool(self._scheduler.running and thread is not None and thread.is_alive())
 
+    def _now(self, name: str) -> None:
+        try:
+            self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
+        except JobLookupError:
+            self._asked.discard(name)
+
     def _run(self, name: str, job: Callable[[], object]) -> None:
+        self._asked.discard(name)
         self._pulse.started(name, self._clock.now())
         job()
         self._pulse.ended(name, self._clock.now())
 
-    def _listen(self, event: JobSubmissionEvent | JobExecutionEvent) -> None:
-        now = self._clock.now()
-        if event.code == EVENT_JOB_ERROR:
-            self._pulse.ended(event.job_id, now, error_line(event.exception))
-        else:
-            self._pulse.skipped(event.job_id, now)
+    def _left_out(self, event: JobSubmissionEvent) -> None:
+        if event.job_id not in self._asked:  # it was asked for while it ran, and comes after it
+            self._pulse.skipped(event.job_id, self._clock.now())
+
+    def _over(self, event: JobExecutionEvent) -> None:
+        if event.exception is not None:
+            self._pulse.ended(event.job_id, self._clock.now(), error_line(event.exception))
+        if event.job_id in self._asked:
+            self._now(event.job_id)
 
 
 def error_line(error: BaseException) -> str:

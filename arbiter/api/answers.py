@@ -188,6 +188,7 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
     """A service, what it costs, and what it would cost on demand."""
     own = [one for one in snapshot.replicas if one.service == service.name]
     standing = [one for one in own if one.state.alive]
+    ordered = min(len(standing), service.replicas)
     decision = next((row for row in snapshot.decisions if row.service == service.name), None)
     return ServiceShape(
         name=service.name,
@@ -199,9 +200,7 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
         down=service.down,
         tags=dict(service.tags),
         usd_hour=_total(standing),
-        on_demand_usd_hour=_on_demand(
-            parts, snapshot, service, min(len(standing), service.replicas)
-        ),
+        on_demand_usd_hour=_on_demand(parts, snapshot, service, ordered),
         last_decision=decision.sentence if decision else None,
         replicas=[replica_shape(one) for one in own],
     )

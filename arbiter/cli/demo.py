@@ -55,7 +55,8 @@ def demo(
     live = sys.stdout.isatty() if live is None else live
     with listen("127.0.0.1", port) as bound:
         for left in folder.clean_up():
-            screen.say(f"an earlier demo was killed: ended the {left.servers} servers it left")
+            servers = "1 server" if left.servers == 1 else f"{left.servers} servers"
+            screen.say(f"an earlier demo was killed: ended the {servers} it left")
         address = f"http://127.0.0.1:{bound.getsockname()[1]}"
         journal = screen.Journal(live=live)
         with folder.own_folder() as own:

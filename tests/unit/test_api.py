@@ -73,7 +73,7 @@ def test_a_provider_that_fails_shows_as_degraded_and_keeps_its_offers(world: Wor
 def test_the_json_of_offers_is_that_of_the_command_line(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from arbiter.cli import main
+    from arbiter.cli import run
     from arbiter.cli.app import App
 
     config = tmp_path / "arbiter.toml"
@@ -81,7 +81,7 @@ def test_the_json_of_offers_is_that_of_the_command_line(
         f'database_url = "sqlite:///{tmp_path / "arbiter.db"}"\nexecutor = "local"\n',
         encoding="utf-8",
     )
-    assert main(["--config", str(config), "offers", SERVICE, "--json"], App(world.clock)) == 0
+    assert run(["--config", str(config), "offers", SERVICE, "--json"], App(world.clock)) == 0
     printed = json.loads(capsys.readouterr().out)
     answered = get(world, f"/api/v1/offers?model={SERVICE}")
     assert {key: answered[key] for key in printed} == printed

@@ -95,9 +95,9 @@ function draw(place, history) {
     width: Math.max(200, place.parentElement.clientWidth - 32),
     height: 160,
     tzDate: (t) => uPlot.tzDate(new Date(t * 1000), "Etc/UTC"),
-    axes: [axis, { ...axis, size: 60, values: (_, marks) => marks.map((v) => `$${v}`) }],
+    axes: [{ ...axis, values: (_, marks, __, ___, step) => marks.map((t) => time(t, step)) }, { ...axis, size: 60, values: (_, marks) => marks.map((v) => `$${v}`) }],
     series: [
-      { label: "UTC" },
+      { label: "UTC", value: (_, t) => (t == null ? "–" : time(t, 1)) },
       ...history.series.map((one, i) => ({
         label: one.label, stroke: INKS[i], width: 2, points: { show: false },
         paths: uPlot.paths.stepped({ align: 1 }), value: (_, value) => money(value),
@@ -105,6 +105,13 @@ function draw(place, history) {
     ],
   };
   charts.set(model, { element: place, labels, plot: new uPlot(options, data, place) });
+}
+
+// Time of day where the marks are close, the date with it where they are not.
+function time(t, step) {
+  const iso = new Date(t * 1000).toISOString();
+  if (step < 60) return iso.slice(11, 19);
+  return step < 43200 ? iso.slice(11, 16) : iso.slice(5, 10);
 }
 
 addEventListener("resize", () => {

@@ -79,6 +79,7 @@ class World:
     executor: FakeExecutor
     provider: FakeProvider
     loop: Loop
+    sources: Sources
     metrics: Metrics
     client: Client
     health: Serving
@@ -144,7 +145,7 @@ def make_world(folder: Path, *, simulated: bool = False, names: tuple[str, ...] 
     metrics = Metrics(sources)
     client = Client(create_app(sources, metrics, names))
     provider = FakeProvider("aws", MARKET)
-    return World(store, clock, pulse, executor, provider, loop, metrics, client, health)
+    return World(store, clock, pulse, executor, provider, loop, sources, metrics, client, health)
 
 
 MARKET = (
