@@ -6,9 +6,8 @@ A poll that changes nothing writes one heartbeat and no price row. The compariso
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from typing import Any, NamedTuple
@@ -19,11 +18,13 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from arbiter.domain import Purchase
 from arbiter.provider import PricedOffer, Skip
+from arbiter.store.polls import PollRow, last_polls, write_poll
 from arbiter.store.tables import coverage, poll, price_change, price_now, series
+
+__all__ = ["PollRow", "PriceBook", "Screened", "last_polls", "write_poll"]
 
 SeriesKey = tuple[str, str, str, str, str, str]
 """(tier, region, zone or "", instance type, purchase, currency) within one provider."""
-
 
 Facts = tuple[str, int, str]
 """What a series is said to be: GPU, GPU count, source."""
@@ -50,29 +51,6 @@ class Screened(NamedTuple):
     offers: Sequence[PricedOffer]
     kept: Sequence[PricedOffer]
     left_out: Sequence[Skip]
-
-
-@dataclass(frozen=True, slots=True)
-class PollRow:
-    """The account of one poll.
-
-    Attributes:
-        state: "ok", "degraded" (something is missing) or "failed" (nothing came).
-        changes: price rows written; withdrawn: series that are no longer sold.
-        skips: reason -> count; malformed: how many rows should not have looked as they did.
-        reasons: why it is degraded or failed.
-    """
-
-    provider: str
-    started_at: datetime
-    finished_at: datetime
-    state: str
-    offers: int = 0
-    changes: int = 0
-    withdrawn: int = 0
-    skips: Mapping[str, int] = field(default_factory=dict)
-    malformed: int = 0
-    reasons: tuple[str, ...] = ()
 
 
 class PriceBook:
@@ -379,48 +357,3 @@ def _beat(
         ),
         rows,
     )
-
-
-def write_poll(connection: Connection, row: PollRow) -> int:
-    """Append the account of a poll; returns its id."""
-    statement = (
-        insert(poll)
-        .values(
-            provider=row.provider,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            state=row.state,
-            offers=row.offers,
-            changes=row.changes,
-            withdrawn=row.withdrawn,
-            skipped=sum(row.skips.values()),
-            malformed=row.malformed,
-            skips=json.dumps(dict(row.skips)),
-            reasons=json.dumps(row.reasons),
-        )
-        .returning(poll.c.id)
-    )
-    return int(connection.execute(statement).scalar_one())
-
-
-def last_polls(connection: Connection) -> list[PollRow]:
-    """The newest poll of every provider, by name."""
-    newest = select(func.max(poll.c.id)).group_by(poll.c.provider).scalar_subquery()
-    rows = connection.execute(
-        select(poll).where(poll.c.id.in_(newest)).order_by(poll.c.provider)
-    ).mappings()
-    return [
-        PollRow(
-            row["provider"],
-            row["started_at"],
-            row["finished_at"],
-            row["state"],
-            row["offers"],
-            row["changes"],
-            row["withdrawn"],
-            json.loads(row["skips"]),
-            row["malformed"],
-            tuple(json.loads(row["reasons"])),
-        )
-        for row in rows
-    ]

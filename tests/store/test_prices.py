@@ -181,10 +181,15 @@ def test_what_was_not_looked_at_still_stands(store: Store) -> None:
 
 def test_the_very_same_offers_with_more_covered_withdraw_the_rest(store: Store) -> None:
     """The comparison by identity must look at what is covered, too."""
-    book, kept = PriceBook("aws"), priced()
-    record(store, book, at(0), kept, priced(instance_type="other"))
-    assert record(store, book, at(60), kept, covered=frozenset()).withdrawn == 0
-    assert record(store, book, at(120), kept).withdrawn == 1
+    book, kept = PriceBook("aws"), (priced(),)
+    record(store, book, at(0), *kept, priced(instance_type="other"))
+
+    def again(when: datetime, covered: frozenset[tuple[str, Purchase]]) -> PollRow:
+        with store.begin() as connection:
+            return book.record(connection, kept, covered, PollRow("aws", when, when, "ok"))
+
+    assert again(at(60), frozenset()).withdrawn == 0
+    assert again(at(120), HERE).withdrawn == 1
     assert standing(store) == {"g6.xlarge": 1_000_000}
 
 

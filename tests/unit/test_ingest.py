@@ -311,7 +311,16 @@ def test_a_slow_provider_delays_nobody(store: Store, sellers: dict[str, FakeProv
 def test_a_store_that_fails_for_one_is_told_after_the_others(
     store: Store, sellers: dict[str, FakeProvider]
 ) -> None:
-    """Room for a few rows is left, none for thousands."""
+    """Room for a few rows is left, none for thousands; the others come in after the failure."""
+    failed = threading.Event()
+
+    class After(FakeProvider):
+        def fetch(self, progress: Progress) -> Fetched:
+            assert failed.wait(30), "the store has not failed"
+            return super().fetch(progress)
+
+    sellers.update(aa=After("aa", many(2)), cc=After("cc", many(2)))
+    event.listen(store.engine, "rollback", lambda _connection: failed.set())
     with store.begin() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
 
@@ -319,6 +328,7 @@ def test_a_store_that_fails_for_one_is_told_after_the_others(
         connection.execute(f"PRAGMA max_page_count = {pages + 12}")
 
     event.listen(store.engine, "checkout", limit)
+    failed.clear()
     sellers["bb"].sells(many(5000))
     rows: list[str] = []
     with pytest.raises(StoreError, match="is full"):

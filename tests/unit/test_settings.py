@@ -287,7 +287,7 @@ def test_what_is_wrong_with_a_file(home: dict[str, str], text: str, told: str) -
 
 
 def test_a_key_in_a_text_over_several_lines_is_no_key(home: dict[str, str]) -> None:
-    write('[policy]\nname = """\nport = 3\n[daemon]\n"""\n[daemon]\nport = -1\n')
+    write('[policy]\nname = """\n[daemon]\nport = 3\n"""\n[daemon]\nport = -1\n')
     assert problems(home) == ["arbiter.toml:7: daemon.port: must be from 0 to 65535"]
 
 
