@@ -28,7 +28,7 @@ from arbiter.executors.base import Executor
 from arbiter.ingest import poll_provider
 from arbiter.launchable import not_launchable
 from arbiter.lease import LASTS, Lease
-from arbiter.profiles import load_profile, profile_names
+from arbiter.profiles import load_profile
 from arbiter.provider import Provider
 from arbiter.pulse import Pulse
 from arbiter.regions import load_atlas
@@ -108,7 +108,6 @@ class Daemon:
                 quotes=stored_quotes(store, atlas),
                 policy=partial(policy_of, settings),
                 profile=lambda name: load_profile(name, settings.profiles_path),
-                profiles=lambda: profile_names(settings.profiles_path),
                 preview=self.loop.preview,
                 not_launchable=not_launchable(settings.executor),
                 tick_s=settings.daemon.tick_s,
@@ -181,7 +180,7 @@ class Daemon:
                 self.schedule.soon(TICK)
 
     def _never_polled(self) -> set[str]:
-        with self.store.begin() as connection:
+        with self.store.read() as connection:
             return set(self._providers) - {row.provider for row in last_polls(connection)}
 
     def _keep_lease(self) -> bool:
@@ -203,7 +202,7 @@ class Daemon:
             self.schedule.soon(TICK)
 
     def _ordered(self) -> object:
-        with self.store.begin() as connection:
+        with self.store.read() as connection:
             return tuple(
                 (one.name, one.profile, one.replicas, one.sovereignty, one.paused, one.down)
                 for one in fleet.services(connection)

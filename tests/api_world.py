@@ -20,7 +20,7 @@ from arbiter.executors.base import LaunchSpec
 from arbiter.executors.fake import FakeExecutor
 from arbiter.health import Health
 from arbiter.ingest import poll_provider
-from arbiter.profiles import Profile, load_profile, profile_names
+from arbiter.profiles import Profile, load_profile
 from arbiter.pulse import Pulse
 from arbiter.reconcile import Loop, Tools
 from arbiter.regions import load_atlas
@@ -133,7 +133,6 @@ def make_world(folder: Path, *, simulated: bool = False, names: tuple[str, ...] 
             quotes=quotes,
             policy=policy,
             profile=profile,
-            profiles=profile_names,
             preview=loop.preview,
             not_launchable={},
             tick_s=10,

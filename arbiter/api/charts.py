@@ -16,7 +16,7 @@ def history(parts: Parts, offers: Sequence[Offer], now: datetime, span: timedelt
     """The prices of these offers over the last `span`, aligned on every instant of a change."""
     since = now - span
     keys = [offer.key for offer in offers]
-    with parts.store.begin() as connection:
+    with parts.store.read() as connection:
         found = stretches(connection, keys, since)
     begin, end = int(since.timestamp()), int(now.timestamp())
     times = _times(found, begin, end)

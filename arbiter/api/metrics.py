@@ -139,7 +139,7 @@ class _Standing:
         family = CounterMetricFamily(
             "arbiter_decisions", "Decisions in the journal.", labels=["service"]
         )
-        with self._sources.parts.store.begin() as connection:
+        with self._sources.parts.store.read() as connection:
             for service, count in count_decisions(connection).items():
                 family.add_metric([service], count)
         return family

@@ -150,14 +150,14 @@ def _add_fleet(router: APIRouter, sources: Sources) -> None:
     @router.get("/api/v1/decisions", response_model=DecisionsShape, tags=["fleet"])
     def decisions(service: str | None = None, limit: Limit = 50) -> Response:
         """What was decided, newest first."""
-        with parts.store.begin() as connection:
+        with parts.store.read() as connection:
             rows = journal.decisions(connection, service, limit)
         return encoded(DecisionsShape(parts.simulated, [answers.decision_shape(r) for r in rows]))
 
     @router.get("/api/v1/decisions/{decision_id}", response_model=PlanShape, tags=["fleet"])
     def decision(decision_id: str) -> Response:
         """One decision with its candidates; a beginning of the id is enough if it is unique."""
-        with parts.store.begin() as connection:
+        with parts.store.read() as connection:
             row = journal.get_decision(connection, decision_id)
         return encoded(answers.decided(parts, row))
 
@@ -168,7 +168,7 @@ def _add_fleet(router: APIRouter, sources: Sources) -> None:
         limit: Limit = 100,
     ) -> Response:
         """What happened after an event, oldest first; without `after` the newest."""
-        with parts.store.begin() as connection:
+        with parts.store.read() as connection:
             rows = journal.events(connection, service, after, limit)
         last_id = rows[-1].id if rows else after
         found = [answers.event_shape(row) for row in rows]

@@ -55,7 +55,6 @@ class Parts:
         quotes: every price that stands.
         policy: of a service: the settings' policy with the service's own level.
         profile: by name; raises ProfileError.
-        profiles: the names of all profiles.
         preview: what the next tick would decide for a service.
         not_launchable: provider -> why nothing is launched there.
         scheduling: whether the thread that starts the jobs lives.
@@ -71,7 +70,6 @@ class Parts:
     quotes: Callable[[], Sequence[Quote]]
     policy: Callable[[Service], Policy]
     profile: Callable[[str], Profile]
-    profiles: Callable[[], Sequence[str]]
     preview: Callable[[Service], Plan]
     not_launchable: Mapping[str, str]
     tick_s: float
@@ -117,7 +115,7 @@ class Sources:
     def _read(self) -> Snapshot:
         parts = self.parts
         now = parts.clock.now()
-        with parts.store.begin() as connection:
+        with parts.store.read() as connection:
             polls = last_polls(connection)
             services = fleet.services(connection)
             replicas = fleet.replicas(connection, parts.atlas)
