@@ -48,6 +48,8 @@ MARKET_S = 0.25  # between two looks at what the market does to the servers
 ASK_S = 0.5  # between two questions of the traffic
 COLD_START_S = 1.0
 DRAIN_S = 6.0  # LocalExecutor keeps 5 of them for itself
+LEAVE_S = 3  # an answer of the demo takes one; a profile's minutes would be hours of the market
+PROFILES = "profiles"
 
 
 class Demo:
@@ -74,6 +76,7 @@ class Demo:
     ) -> None:
         self.model = load_profile(model).name
         self.settings = demo_settings(folder, speed)
+        write_profile(self.model, folder / PROFILES)
         self.tally = Tally()
         self._clock = clock
         self._folder = folder
@@ -176,12 +179,24 @@ def demo_settings(folder: Path, speed: float) -> Settings:
     return Settings(
         database_url=f"sqlite:///{folder / 'arbiter.db'}",
         data_dir=folder,
+        profiles_dir=folder / PROFILES,
         executor="local",
         providers={"aws": source, "azure": source},
         policy=demo_policy(speed),
         daemon=DaemonSettings(tick_s=TICK_S),
         simulated=True,
     )
+
+
+def write_profile(model: str, folder: Path) -> None:
+    """Write arbiter's own profile of that name to a folder, with a drain as short as the demo's."""
+    import yaml
+
+    source = resource_dir("templates") / "profiles" / f"{model}.yaml"
+    profile = yaml.safe_load(source.read_text(encoding="utf-8"))
+    profile["serving"] = {**(profile.get("serving") or {}), "drain_s": LEAVE_S}
+    folder.mkdir()
+    (folder / source.name).write_text(yaml.safe_dump(profile, sort_keys=False), encoding="utf-8")
 
 
 def demo_policy(speed: float) -> Policy:

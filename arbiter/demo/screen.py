@@ -70,7 +70,9 @@ class Figures:
         text = f"spending {self.paid:.2f} USD/h"
         if not self.dear:
             return text
-        return f"{text} against {self.dear:.2f} on demand ({1 - self.paid / self.dear:.0%} saved)"
+        share = 1 - self.paid / self.dear
+        verdict = f"{share:.0%} saved" if share >= 0 else f"{-share:.0%} more"
+        return f"{text} against {self.dear:.2f} on demand ({verdict})"
 
 
 def plain(demo: Demo, stop: threading.Event) -> None:
