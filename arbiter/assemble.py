@@ -50,7 +50,7 @@ def stored_quotes(store: Store, atlas: Atlas) -> Callable[[], Sequence[Quote]]:
     """Reads every price that stands, each time anew."""
 
     def read() -> Sequence[Quote]:
-        with store.begin() as connection:
+        with store.read() as connection:
             return read_quotes(lambda sql: connection.exec_driver_sql(sql), atlas)
 
     return read

@@ -93,7 +93,7 @@ class Loop:
         Raises:
             StoreError: the database failed; nothing can be decided without it.
         """
-        with self._store.begin() as connection:
+        with self._store.read() as connection:
             services = fleet.services(connection)
         plans = []
         for service in services:
@@ -135,7 +135,7 @@ class Loop:
 
     def _fleet(self, service: Service, profile: Profile) -> tuple[Fleet, Policy]:
         now = self._now()
-        with self._store.begin() as connection:
+        with self._store.read() as connection:
             found = Fleet(
                 service=service,
                 profile=profile,
@@ -291,7 +291,7 @@ class Loop:
 
     def _finish_intents(self, service: Service, profile: Profile) -> None:
         """Repeat every call whose outcome is not written. Names make the repetition safe."""
-        with self._store.begin() as connection:
+        with self._store.read() as connection:
             rows = journal.open_actions(connection, service.name)
         for row in rows:
             if row.state is not ActionState.INTENT:
@@ -304,7 +304,7 @@ class Loop:
 
     def _observe(self, service: Service, profile: Profile) -> None:
         """See what really runs, and write every change with its event in one transaction."""
-        with self._store.begin() as connection:
+        with self._store.read() as connection:
             replicas = fleet.replicas(connection, self._tools.atlas, service.name)
             open_launches = {
                 row.action.cluster
@@ -374,7 +374,7 @@ class Loop:
             running = self._tools.executor.inventory(self.owner)
         except ArbiterError:
             return  # whoever ticks is told of an executor out of reach already
-        with self._store.begin() as connection:
+        with self._store.read() as connection:
             known = {one.cluster for one in fleet.replicas(connection, self._tools.atlas)}
         for cluster in sorted(set(running) - known):
             sentence = f"{cluster} runs and belongs to no service; end it where it runs"

@@ -62,7 +62,7 @@ class Session:
             ArbiterError: a secret is not set, or the template refuses a value.
         """
         self.freshen()
-        with self.store.begin() as connection:
+        with self.store.read() as connection:
             known = fleet.find_service(connection, service.name)
         if known is not None:
             service = replace(service, generation=known.generation)
@@ -88,7 +88,7 @@ class Session:
     def freshen(self) -> None:
         """Poll the providers whose prices are older than their interval."""
         now = self.clock.now()
-        with self.store.begin() as connection:
+        with self.store.read() as connection:
             polled = {row.provider: row for row in last_polls(connection)}
 
         def is_due(name: str) -> bool:
@@ -105,12 +105,12 @@ class Session:
 
     def replicas(self, name: str) -> list[Replica]:
         """The service's replicas that are not settled."""
-        with self.store.begin() as connection:
+        with self.store.read() as connection:
             return fleet.replicas(connection, self.atlas, name)
 
     def ordered(self, name: str) -> Service:
         """The service as ordered now."""
-        with self.store.begin() as connection:
+        with self.store.read() as connection:
             return fleet.get_service(connection, name)
 
 
