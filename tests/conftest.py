@@ -33,7 +33,7 @@ FOREIGN = (
     "SKYPILOT_",
 )
 # How the suite itself is run, not a setting of arbiter.
-KEPT = frozenset({"ARBITER_CI"})
+KEPT = frozenset({"ARBITER_CI", "ARBITER_E2E_CACHE"})
 XDG = ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 
 _home: tempfile.TemporaryDirectory[str] | None = None

@@ -67,7 +67,8 @@ class Cluster:
 
     Attributes:
         region, zone: in SkyPilot's words; None until a machine is there.
-        ever_up: it was UP at some time, so that INIT means broken, not half made.
+        provisioned: a launch once made it whole. Neither its state nor `cluster_ever_up` tells:
+            after a launch that broke off, a refresh calls a bare machine UP.
     """
 
     name: str
@@ -77,7 +78,7 @@ class Cluster:
     zone: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
-    ever_up: bool = False
+    provisioned: bool = False
 
 
 class SkyClient(Protocol):
@@ -295,7 +296,7 @@ def _cluster(record: Mapping[str, Any]) -> Cluster:
         zone=getattr(launched, "zone", None),
         labels=getattr(launched, "labels", None) or {},
         reason=record["init_status_reason"] or "",
-        ever_up=bool(record["cluster_ever_up"]),
+        provisioned=record["config_hash"] is not None,  # written when the runtime is set up
     )
 
 

@@ -115,8 +115,7 @@ class SkyPilotExecutor:
         if standing is None:
             return self._off_the_books(cluster, life)
         if launch is None:
-            whole = standing.ever_up or standing.state is not ClusterState.INIT
-            error = None if whole else "its launch was interrupted"
+            error = None if standing.provisioned else "its launch was interrupted"
         else:
             succeeded = launch.outcome is Outcome.SUCCEEDED
             error = None if succeeded else "its launch failed"

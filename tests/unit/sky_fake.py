@@ -44,6 +44,7 @@ class FakeSky:
         unreachable: raised by every call while it is set.
         lose_answer: the next launch is taken, and the answer to it lost.
         deaf: downs are taken, and nothing comes of them.
+        broken: a refresh finds that the machines' runtime does not answer.
     """
 
     tasks: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class FakeSky:
     unreachable: ArbiterError | None = None
     lose_answer: bool = False
     deaf: bool = False
+    broken: bool = False
     asked_for_endpoints: int = 0
     _books: dict[str, Cluster] = field(default_factory=dict)
     _past: set[str] = field(default_factory=set)
@@ -90,8 +92,12 @@ class FakeSky:
         self._reach()
         if refresh:
             for name in set(self._books) & set(names or self._books):
-                if name not in self.machines and not self._is_launching(name):
+                if self._is_launching(name):
+                    continue
+                if name not in self.machines:
                     del self._books[name]
+                elif self._books[name].state is ClusterState.INIT and not self.broken:
+                    self.set_state(name, ClusterState.UP)  # also where nothing was set up
         return {n: c for n, c in self._books.items() if names is None or n in names}
 
     def past(self) -> frozenset[str]:
@@ -129,7 +135,9 @@ class FakeSky:
     def come_up(self, cluster: str) -> None:
         """A launch succeeds."""
         self.provision(cluster)
-        self._books[cluster] = replace(self._books[cluster], state=ClusterState.UP, ever_up=True)
+        self._books[cluster] = replace(
+            self._books[cluster], state=ClusterState.UP, provisioned=True
+        )
         self._end(self._live(cluster).id, Outcome.SUCCEEDED)
 
     def fail(self, cluster: str, error: LaunchError) -> None:

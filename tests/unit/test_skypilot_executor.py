@@ -318,6 +318,7 @@ def test_a_cluster_that_skypilot_finds_broken_is_left_to_the_health_check(
 ) -> None:
     executor.submit(spec())
     sky.come_up(CLUSTER)
+    sky.broken = True
     sky.set_state(CLUSTER, ClusterState.INIT, "ray does not answer")
     seen = executor.observe([CLUSTER])[CLUSTER]
     assert (seen.phase, seen.progress) == (Phase.UP, "ray does not answer")

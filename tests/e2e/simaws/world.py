@@ -16,8 +16,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from simaws.catalog import write_catalog
 from simaws.image import image, moto_python
@@ -38,17 +40,20 @@ TOOLS = {
 
 SERVE_S = 60.0
 API_SERVER_S = 180.0
+END_S = 30.0
 
 
 def missing() -> str | None:
     """Why no world can be made on this machine, with the command that helps; None if it can."""
     if sys.platform != "linux":
-        return "simulated machines are Linux namespaces: run the end-to-end tests on Linux"
+        return "needs Linux: the simulated machines are its namespaces"
     if os.geteuid() != 0:
-        return "simulated machines need root: sudo .venv/bin/python -m pytest tests/e2e"
+        return "needs root, to make machines: sudo .venv/bin/python -m pytest tests/e2e"
     packages = sorted({pkg for tool, pkg in TOOLS.items() if shutil.which(tool) is None})
     if packages:
-        return f"missing programs: apt-get install -y {' '.join(packages)}"
+        return f"needs programs: apt-get install -y {' '.join(packages)}"
+    if find_spec("sky") is None:
+        return "needs SkyPilot: pip install 'arbiter[skypilot]'"
     return None
 
 
@@ -69,7 +74,7 @@ class World:
         self._aws: subprocess.Popen[bytes] | None = None
         self._api: subprocess.Popen[bytes] | None = None
         self.market = Market(folder / "prices.json")
-        self.market.write(first_prices())
+        self.open_market()
         write_catalog(self.home, first_prices())
         self.environment: Mapping[str, str] = {
             "HOME": str(self.home),
@@ -80,6 +85,8 @@ class World:
             "AWS_EC2_METADATA_DISABLED": "true",
             "SKYPILOT_API_SERVER_LOCAL_PORT": str(self._api_port),
             "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
+            # A client that finds no server must say so; it would start one that nobody ends.
+            "SKYPILOT_DISABLE_LOCAL_API_SERVER": "1",
         }
 
     def process_environment(self) -> dict[str, str]:
@@ -104,6 +111,7 @@ class World:
         apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         serve = ["sky", "api", "start", "--foreground", "--port", str(self._api_port)]
         environment = self.process_environment()
+        del environment["SKYPILOT_DISABLE_LOCAL_API_SERVER"]
         program = shutil.which(serve[0], path=environment["PATH"])
         with (self._folder / "api-server.log").open("ab") as log:
             self._api = subprocess.Popen(
@@ -113,11 +121,18 @@ class World:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._wait(self._api, self._api_answers, API_SERVER_S, "api-server.log")
+        self._wait(self._api, self._api_is_healthy, API_SERVER_S, "api-server.log")
 
     def stop_api_server(self) -> None:
         """Kill the API server and all of its workers, in the middle of whatever they do."""
+        if self._api is None:
+            return
         _kill(self._api)
+        until = time.monotonic() + END_S
+        while self._api_listens():  # the namespace empties a little after its first process
+            if time.monotonic() > until:
+                raise RuntimeError("the API server did not end")
+            time.sleep(0.05)
         self._api = None
 
     def enable_aws(self) -> None:
@@ -171,6 +186,11 @@ class World:
         region = instance["Placement"]["AvailabilityZone"][:-1]
         self.ec2(region).terminate_instances(InstanceIds=[instance["InstanceId"]])
 
+    def open_market(self) -> None:
+        """The opening prices, and capacity everywhere."""
+        self.market.write(first_prices())
+        self.set_full({})
+
     def set_full(self, places: Mapping[str, list[str]]) -> None:
         """Regions or zone names -> the instance types of which there are none left."""
         (self._folder / "capacity.json").write_text(json.dumps(places))
@@ -180,14 +200,25 @@ class World:
         lines = (self._folder / "events.log").read_text().splitlines()
         return [line.partition(" ")[2] for line in lines]
 
+    def booted(self) -> list[str]:
+        """The ids of all instances that ever came up, in order."""
+        return [event.split()[1] for event in self.events() if event.startswith("BOOTED")]
+
     def logs(self) -> str:
         """The end of every log, for a failed test."""
         paths = [*self._folder.glob("*.log"), *self._folder.glob("home/.sky/api_server/*.log")]
         return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in paths)
 
-    def _api_answers(self) -> bool:
+    def _api_listens(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self._api_port)) == 0
+
+    def _api_is_healthy(self) -> bool:
+        try:
+            with urlopen(f"http://127.0.0.1:{self._api_port}/api/health", timeout=5) as answer:
+                return bool(json.load(answer)["status"] == "healthy")
+        except (OSError, ValueError):
+            return False
 
     def _wait(self, process: subprocess.Popen[bytes], up: Any, seconds: float, log: str) -> None:
         until = time.monotonic() + seconds
