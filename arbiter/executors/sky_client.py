@@ -8,12 +8,12 @@ first call, which takes some 15 s; a remote one (SKYPILOT_API_SERVER_ENDPOINT) i
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from enum import StrEnum
+from io import StringIO
 from typing import Any, Protocol, TypeVar
 
 from arbiter.errors import ArbiterError, LaunchError
@@ -316,5 +316,5 @@ def _failed(what: str, error: Exception) -> ArbiterError:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """SkyPilot tells people what it does on stdout, which belongs to arbiter's own answers."""
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(StringIO()):
         yield
