@@ -9,6 +9,7 @@ from multiprocessing.managers import BaseManager
 from pathlib import Path
 
 import pytest
+from simaws.image import NoImage, image
 from simaws.world import World, missing, running_world
 
 from arbiter.executors.base import Executor
@@ -28,6 +29,10 @@ def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     needs = missing()
     if needs is not None:
         pytest.skip(needs)
+    try:
+        image()
+    except NoImage as error:
+        pytest.skip(str(error))
     with running_world(tmp_path_factory.mktemp("world")) as world:
         yield world
 

@@ -57,8 +57,16 @@ rm -rf .cache
 """
 
 
+class NoImage(Exception):
+    """The image cannot be built here; the message says what it needs."""
+
+
 def image() -> Path:
-    """The root file system of every instance; some two minutes the first time."""
+    """The root file system of every instance; some two minutes the first time.
+
+    Raises:
+        NoImage: there is no Debian mirror to build it from.
+    """
     base = cached("debian", f"{SUITE} {PACKAGES}", _debootstrap)
     inputs = f"{base.name} {SSHD} {BAKE} {version('skypilot')}"
     return cached("image", inputs, lambda root: _bake(base, root))
@@ -71,13 +79,17 @@ def moto_python() -> Path:
 
 def _debootstrap(root: Path) -> None:
     include = f"--include={','.join(PACKAGES)}"
-    with (root.parent / "debootstrap.log").open("w") as log:
-        subprocess.run(
+    path = root.parent / "debootstrap.log"
+    with path.open("w") as log:
+        done = subprocess.run(
             ["debootstrap", "--variant=minbase", include, SUITE, str(root)],
             stdout=log,
             stderr=subprocess.STDOUT,
-            check=True,
+            check=False,
         )
+    if done.returncode != 0:
+        why = path.read_text().strip().splitlines()[-1:]
+        raise NoImage(f"needs a Debian mirror to build its image from; see {path}: {why}")
 
 
 def _bake(base: Path, root: Path) -> None:

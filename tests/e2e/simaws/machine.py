@@ -140,7 +140,8 @@ class Machine:
                 return
             with connection:
                 if self._allowed(port):
+                    wire = connection.fileno()
                     process = subprocess.Popen(
-                        command, stdin=connection, stdout=connection, stderr=subprocess.DEVNULL
+                        command, stdin=wire, stdout=wire, stderr=subprocess.DEVNULL
                     )
                     threading.Thread(target=process.wait, daemon=True).start()

@@ -271,7 +271,7 @@ def furnish() -> None:
         "aws_secret_access_key": "simulated",
     }
     for region in ZONES:
-        ec2 = boto3.client("ec2", region_name=region, **options)
+        ec2: Any = boto3.client("ec2", region_name=region, **options)
         default = [{"Name": "is-default", "Values": ["true"]}]
         vpc = ec2.describe_vpcs(Filters=default)["Vpcs"][0]["VpcId"]
         gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import urlopen
 
@@ -54,7 +55,22 @@ def missing() -> str | None:
         return f"needs programs: apt-get install -y {' '.join(packages)}"
     if find_spec("sky") is None:
         return "needs SkyPilot: pip install 'arbiter[skypilot]'"
+    if not _may_isolate():
+        return "needs namespaces and overlay mounts: in a container, run it with --privileged"
     return None
+
+
+def _may_isolate() -> bool:
+    """Whether a machine's namespaces and its disk can be made here."""
+    mount = "mkdir -p a b c d && mount -t overlay overlay -o lowerdir=a,upperdir=b,workdir=c d"
+    with TemporaryDirectory() as folder:
+        tried = subprocess.run(
+            ["unshare", "-m", "-p", "-n", "-u", "-i", "--fork", "bash", "-c", mount],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+        )
+    return tried.returncode == 0
 
 
 class World:
