@@ -5,22 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
-from multiprocessing.managers import BaseManager
 from pathlib import Path
 
 import pytest
+from elsewhere import Elsewhere
 from simaws.image import NoImage, image
 from simaws.world import World, missing, running_world
 
 from arbiter.executors.base import Executor
-from arbiter.executors.skypilot import SkyPilotExecutor
-
-
-class _Elsewhere(BaseManager):
-    """Runs an executor in a process of its own, with an environment of its own."""
-
-
-_Elsewhere.register("SkyPilotExecutor", SkyPilotExecutor)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +43,7 @@ def world(shared_world: World) -> Iterator[World]:
 @pytest.fixture
 def executor(world: World) -> Iterator[Executor]:
     """A SkyPilot executor of this world. SkyPilot's SDK stays out of the tests' own process."""
-    manager = _Elsewhere(ctx=multiprocessing.get_context("spawn"))
+    manager = Elsewhere(ctx=multiprocessing.get_context("spawn"))
     with _environment(world.process_environment()):
         manager.start()
     try:
