@@ -104,8 +104,12 @@ class Schedule:
 
     def stop(self) -> None:
         """Start nothing more, and wait for what decides or acts; polls are left behind soon."""
-        if self._scheduler.running:
-            self._scheduler.shutdown(wait=True)
+        if not self._scheduler.running:
+            return
+        # Not shutdown(wait=True): it waits under the lock that a job asked for again would need.
+        self._scheduler.shutdown(wait=False)
+        for lane in self._lanes.values():
+            lane.shutdown(wait=True)
 
     @property
     def running(self) -> bool:
