@@ -146,3 +146,26 @@ def test_the_end_leaves_a_poll_behind_that_does_not_answer(schedule: Schedule) -
     schedule.stop()  # within the patience for polls, and not the twenty seconds
     assert not never.is_set()
     never.set()
+
+
+def test_a_job_asked_for_again_while_the_schedule_ends_holds_nothing_up(
+    schedule: Schedule,
+) -> None:
+    started, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def job() -> None:
+        started.set()
+        release.wait(PATIENCE_S)
+
+    schedule.every("job", Kind.RECONCILE, LONG_S, job)
+    schedule.start()
+    until(started)
+    schedule.soon("job")
+
+    def stop() -> None:
+        schedule.stop()
+        ended.set()
+
+    threading.Thread(target=stop, daemon=True).start()
+    threading.Timer(0.3, release.set).start()
+    until(ended)
