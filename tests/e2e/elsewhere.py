@@ -1,17 +1,38 @@
-"""An executor in a process of its own: SkyPilot's SDK keeps its settings for a process's life.
-
-In a module of its own: the child finds the class by its module, and many are called `conftest`.
-"""
+"""An executor in a process of its own, so that SkyPilot's SDK stays out of the tests' process."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.managers import BaseManager
+from typing import Any
 
+from arbiter.executors.base import Executor
 from arbiter.executors.skypilot import SkyPilotExecutor
 
 
 class Elsewhere(BaseManager):
-    """Runs an executor in a process of its own, with an environment of its own."""
+    """Runs what is registered with it; calls and errors come back as if it were here."""
 
 
 Elsewhere.register("SkyPilotExecutor", SkyPilotExecutor)
+
+
+@contextmanager
+def executor_elsewhere(environment: Mapping[str, str]) -> Iterator[Executor]:
+    """A SkyPilot executor with nothing but this environment."""
+    manager: Any = Elsewhere(ctx=multiprocessing.get_context("spawn"))
+    before = dict(os.environ)
+    try:
+        os.environ.clear()
+        os.environ.update(environment)
+        manager.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    try:
+        yield manager.SkyPilotExecutor()
+    finally:
+        manager.shutdown()
