@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from elsewhere import Elsewhere
+from elsewhere import executor_elsewhere
 from simaws.image import NoImage, image
 from simaws.world import World, missing, running_world
 
@@ -42,14 +40,9 @@ def world(shared_world: World) -> Iterator[World]:
 
 @pytest.fixture
 def executor(world: World) -> Iterator[Executor]:
-    """A SkyPilot executor of this world. SkyPilot's SDK stays out of the tests' own process."""
-    manager = Elsewhere(ctx=multiprocessing.get_context("spawn"))
-    with _environment(world.process_environment()):
-        manager.start()
-    try:
-        yield manager.SkyPilotExecutor()  # type: ignore[attr-defined]
-    finally:
-        manager.shutdown()
+    """A SkyPilot executor of this world."""
+    with executor_elsewhere(world.process_environment()) as made:
+        yield made
 
 
 @pytest.fixture
@@ -74,19 +67,3 @@ def arbiter_environment(world: World, tmp_path: Path) -> Mapping[str, str]:
         "ARBITER_PROVIDERS__AWS__REGIONS": "eu-north-1,eu-central-1,eu-west-1,us-east-1",
         "ARBITER_API_KEY": "end-to-end-key",
     }
-
-
-class _environment:
-    """What the block's children inherit."""
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = variables
-
-    def __enter__(self) -> None:
-        self._before = dict(os.environ)
-        os.environ.clear()
-        os.environ.update(self._variables)
-
-    def __exit__(self, *_: object) -> None:
-        os.environ.clear()
-        os.environ.update(self._before)
