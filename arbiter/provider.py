@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
 
 from arbiter.domain import Purchase
@@ -93,6 +94,56 @@ class PricedOffer:
 
 
 @dataclass(frozen=True, slots=True)
+class Signal:
+    """How likely capacity is, or how likely it is lost, as one provider puts it. Never a price.
+
+    Two kinds never compare: each keeps the provider's own unit. What a provider does not say is
+    no signal at all; an absent row is never stored as 0.
+
+    Attributes:
+        kind: which figure ("placement_score", "interruption_band", "eviction_rate",
+            "preemption_rate", "obtainability", "stock", "capacity_listed"): a short word, the
+            same for every provider that gives the same sort of figure.
+        unit: what `low` and `high` count, in words ("1..10", "share of instances in 30 days",
+            "percent per hour over 28 days", "gpus"); stored and shown beside the figure.
+        low, high: the bounds of the figure; equal where it is one number, None on the side that
+            the provider leaves open or where it gives only a word.
+        text: the provider's own word for it ("5-10%", "Low", "HIGH"), or "".
+        region: as in `PricedOffer`.
+        zone: None where the figure holds for the whole region.
+        purchase: which purchase it is about, or None where it is about the hardware.
+        observed_at: when the provider says it was measured, or None where it does not say.
+    """
+
+    kind: str
+    unit: str
+    region: str
+    zone: str | None
+    instance_type: str
+    purchase: Purchase | None = None
+    low: Decimal | None = None
+    high: Decimal | None = None
+    text: str = ""
+    observed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PastPrice:
+    """A price that stood for a while, from a provider's own history.
+
+    Attributes:
+        offer: what was priced; its `price` is the price of that time.
+        valid_from: the first instant of the price, aware UTC.
+        valid_to: the first instant at which it no longer held, or None where it stood until the
+            next row of the same series (or still stands).
+    """
+
+    offer: PricedOffer
+    valid_from: datetime
+    valid_to: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """A row that was left out on purpose, or because it cannot be right.
 
@@ -114,11 +165,24 @@ class Parsed:
     Attributes:
         covered: (region, purchase) pairs that the pages show completely: an offer known there
             and not in `offers` is no longer sold. Never a pair whose pages were cut short.
+        signals: what the same answers say of availability.
+        signal_kinds: the kinds that the pages show completely: a signal of such a kind that is
+            known and not in `signals` no longer holds.
     """
 
     offers: Sequence[PricedOffer]
     skips: Sequence[Skip] = ()
     covered: frozenset[tuple[str, Purchase]] = frozenset()
+    signals: Sequence[Signal] = ()
+    signal_kinds: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedHistory:
+    """The result of `parse_history()`: past prices in any order, and what was left out."""
+
+    prices: Sequence[PastPrice]
+    skips: Sequence[Skip] = ()
 
 
 Progress = Callable[[str], None]
@@ -145,5 +209,26 @@ class Provider(Protocol):
 
         Raises:
             BadAnswer: a page is not what the API promises (HTML, half a page of JSON).
+        """
+        ...
+
+
+@runtime_checkable
+class HistoryProvider(Provider, Protocol):
+    """A provider that also tells its past: AWS 90 days, Azure 90 days, GCP a year."""
+
+    def fetch_history(self, since: datetime, until: datetime, progress: Progress) -> Fetched:
+        """Ask for the prices that stood between two instants (aware UTC), as far back as it goes.
+
+        Raises:
+            ProviderError: nothing usable came back.
+        """
+        ...
+
+    def parse_history(self, fetched: Fetched, now: datetime) -> ParsedHistory:
+        """Interpret the answers. Pure, as `parse()` is.
+
+        Raises:
+            BadAnswer: a page is not what the API promises.
         """
         ...
