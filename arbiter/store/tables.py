@@ -14,7 +14,9 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -84,6 +86,33 @@ price_change = Table(
     Column("valid_from", BigInteger, primary_key=True),
     Column("valid_to", BigInteger),
     Column("price_micros", BigInteger, nullable=False),
+    Column("import_id", Integer),  # price_import.id; NULL where arbiter's own poll saw it
+    sqlite_with_rowid=False,
+)
+
+# Where rows came from that no poll of ours saw: a provider's own history, or a user's file.
+price_import = Table(
+    "price_import",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("is_backfill", Boolean, nullable=False),
+    Column("rows", Integer, nullable=False),
+)
+
+# One row per series and UTC day, built from price_change: what long windows are drawn from.
+price_day = Table(
+    "price_day",
+    metadata,
+    Column("series_id", Integer, ForeignKey("series.id"), primary_key=True),
+    Column("day", Integer, primary_key=True),  # days since 1970-01-01 UTC
+    Column("seconds", Integer, nullable=False),  # of the day for which a price stood
+    Column("min_micros", BigInteger, nullable=False),
+    Column("max_micros", BigInteger, nullable=False),
+    Column("last_micros", BigInteger, nullable=False),
+    Column("micros_seconds", BigInteger, nullable=False),  # price times time: the mean's numerator
+    Column("changes", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -123,6 +152,69 @@ poll = Table(
     Column("skips", Text, nullable=False),  # JSON: reason -> count
     Column("reasons", Text, nullable=False),  # JSON: why it is degraded or failed
     Index(None, "provider", "id"),
+)
+
+# Rows of a poll that could not be believed: kept as they came, never used to decide.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("region", Text, nullable=False),  # '' where it is the whole batch
+    Column("purchase", Text, nullable=False),  # '' where it is the whole batch
+    Column("reason", Text, nullable=False),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+    Column("polls", Integer, nullable=False),  # how many polls in a row brought the same
+    Column("offers", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # the rows: zlib of JSON
+    Column("ended_at", UtcDateTime),  # when a sound poll took its place; NULL while it stands
+    Index(None, "provider", "ended_at"),
+)
+
+# What providers say of capacity and interruption, a row per change, each in its own unit.
+signal = Table(
+    "signal",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("zone", Text, nullable=False),  # '' where it holds for the whole region
+    Column("instance_type", Text, nullable=False),
+    Column("purchase", Text, nullable=False),  # '' where it is about the hardware
+    Column("unit", Text, nullable=False),
+    Column("low", Float),
+    Column("high", Float),
+    Column("text", Text, nullable=False),
+    Column("observed_at", BigInteger),  # as the provider says; NULL where it does not
+    Column("valid_from", BigInteger, nullable=False),
+    Column("valid_to", BigInteger),
+    Index(
+        "ix_signal_key", "provider", "kind", "region", "zone", "instance_type", "purchase", "valid_from",
+        unique=True,
+    ),
+)  # fmt: skip
+
+# When a kind of signal was last seen whole: the age of every signal of it.
+signal_coverage = Table(
+    "signal_coverage",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+# Reference rates: millionths of the currency for one unit of the base, on a day.
+fx_rate = Table(
+    "fx_rate",
+    metadata,
+    Column("base", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("rate_micros", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("imported_at", UtcDateTime, nullable=False),
 )
 
 # --- fleet ----------------------------------------------------------------------------------
@@ -231,6 +323,15 @@ event = Table(
     Column("decision_id", Text),
     Column("sentence", Text, nullable=False),
     Index(None, "service", "id"),
+)
+
+# What the planner has learnt (hazards, refusals, cold starts), one JSON document per name.
+belief = Table(
+    "belief",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
 )
 
 # --- this arbiter -------------------------------------------------------------------------------
