@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any, NoReturn
 
 import click
@@ -24,33 +25,59 @@ class Interrupted(Exception):
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported only when they are called."""
+    """A group whose commands are imported only when they are called.
+
+    Args:
+        table: command -> (module in the package, short help). The command is the module's function
+            of that name, with "_" for "-", and one more "_" after a word that Python keeps.
+        package: where the modules are.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        table: Mapping[str, tuple[str, str]],
+        package: str = "arbiter.cli",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+        self.package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's)
         """All names, in the order in which one needs them."""
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command."""
-        if name not in COMMANDS:
+        if name not in self.table:
             return None
-        module = import_module(f"arbiter.cli.{COMMANDS[name][0]}")
-        command: click.Command = getattr(module, name)
+        module = import_module(f"{self.package}.{self.table[name][0]}")
+        function = name.replace("-", "_")
+        if iskeyword(function):
+            function += "_"
+        command: click.Command = getattr(module, function)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list in `--help`, from the table."""
+        if not self.table:
+            return
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest name for one that does not exist."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in self.table and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
             from arbiter.errors import UnknownName
 
-            raise UnknownName(f"there is no command {args[0]!r}", _nearest(args[0]))
+            near = get_close_matches(args[0], self.table, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"see: {ctx.command_path} --help"
+            raise UnknownName(f"there is no command {args[0]!r}", hint)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
@@ -59,7 +86,7 @@ class LazyGroup(click.Group):
 
         found = [
             CompletionItem(name, help=text)
-            for name, (_, text) in COMMANDS.items()
+            for name, (_, text) in self.table.items()
             if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
@@ -74,6 +101,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nMore of each: arbiter COMMAND --help\n"
     "Shell completion, in the start-up file of\n"
@@ -151,13 +179,6 @@ def _usage(error: click.ClickException) -> str:
     message = message[:1].lower() + message[1:]
     ctx = getattr(error, "ctx", None)
     return f"{message}; see: {ctx.command_path if ctx else 'arbiter'} --help"
-
-
-def _nearest(name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, COMMANDS, n=1)
-    return f"did you mean {near[0]}?" if near else "see: arbiter --help"
 
 
 def _silenced() -> int:

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "The daemon on a recorded market, with servers on loopback."),
     "poll": ("poll", "Ask the providers for their prices now."),
     "offers": ("offers", "Eligible offers now, cheapest first."),
+    "prices": ("prices", "What prices were: history, percentiles, index, changes."),
     "plan": ("plan", "Show what would be done now."),
     "launch": ("launch", "Keep a model running."),
     "status": ("status", "Services, replicas, what they cost, and how fresh the prices are."),
@@ -19,4 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pause": ("pause", "Stop acting; observing goes on."),
     "resume": ("pause", "Act again after a pause."),
     "doctor": ("doctor", "What works, what is missing, and what to type next."),
+}
+
+PRICES: dict[str, tuple[str, str]] = {
+    # `arbiter prices NAME`: (module in arbiter.cli.prices, short help)
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -25,12 +26,19 @@ what to type next, with exit code 1; Ctrl-C exits with 130. `--debug` adds the t
 def page() -> str:
     """The whole page."""
     root = context(cli, "arbiter")
-    parts = [INTRODUCTION, section("arbiter", root)]
-    for name in cli.list_commands(root):
-        command = cli.get_command(root, name)
+    return "\n".join([INTRODUCTION, section("arbiter", root), *sections(root, "arbiter")])
+
+
+def sections(group: click.Context, path: str) -> Iterator[str]:
+    """A section for each command of a group, and for those of the groups in it."""
+    assert isinstance(group.command, click.Group)
+    for name in group.command.list_commands(group):
+        command = group.command.get_command(group, name)
         assert command is not None
-        parts.append(section(f"arbiter {name}", context(command, name, root)))
-    return "\n".join(parts)
+        inner = context(command, name, group)
+        yield section(f"{path} {name}", inner)
+        if isinstance(command, click.Group):
+            yield from sections(inner, f"{path} {name}")
 
 
 def context(
