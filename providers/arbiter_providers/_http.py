@@ -30,7 +30,7 @@ from arbiter.provider import ProviderSettings
 if TYPE_CHECKING:
     import httpx
 
-_T = TypeVar("_T", bytes, "httpx.Response")
+_T = TypeVar("_T", "Answer", "httpx.Response")
 
 CONNECT_S = 10.0
 """Seconds to wait for a connection, at most."""
@@ -60,6 +60,18 @@ class Rejected(BadAnswer):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 2xx answer.
+
+    Attributes:
+        headers: by their names in lower case.
+    """
+
+    body: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,15 @@ class Http:
             Rejected: any other status that is not 2xx.
             BadAnswer: a body that is too large or cannot be decoded.
         """
+        return self.ask(url, params, headers).body
+
+    def ask(
+        self,
+        url: str,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """As `get`, with the headers of the answer: for APIs that page by them."""
         return self._persist(url, lambda: self._once("GET", url, params=params, headers=headers))
 
     def post(self, url: str, *, json: Any = None, form: Mapping[str, str] | None = None) -> bytes:
@@ -155,7 +176,7 @@ class Http:
         Raises:
             ProviderError: as `get`.
         """
-        return self._persist(url, lambda: self._once("POST", url, json=json, data=form))
+        return self._persist(url, lambda: self._once("POST", url, json=json, data=form)).body
 
     @contextmanager
     def stream(
@@ -206,7 +227,7 @@ class Http:
         longest = min(outcome.wait_s * 2.0 ** (number - 1), LONGEST_WAIT_S)
         return longest * (0.5 + self._jitter() / 2)
 
-    def _once(self, method: str, url: str, **request: Any) -> bytes | _Again:
+    def _once(self, method: str, url: str, **request: Any) -> Answer | _Again:
         import httpx
 
         deadline = time.monotonic() + self._timeout_s
@@ -215,7 +236,9 @@ class Http:
                 self._answered.add(_host(url))
                 if not response.is_success:
                     return self._refused(response, url)
-                return self._body(response, url, deadline)
+                body = self._body(response, url, deadline)
+                headers = {key.lower(): value for key, value in response.headers.items()}
+                return Answer(body, headers)
         except httpx.HTTPError as error:
             return self._broken(error, url)
         except httpx.InvalidURL as error:
