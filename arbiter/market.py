@@ -6,9 +6,9 @@ Pure. `sift` is what `arbiter offers` shows, what `plan` chooses from, and what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from arbiter.domain import Candidate, Offer, OfferKey, Purchase, Quote, Refusal, RefusedOffer
@@ -68,6 +68,18 @@ def sift(
             refused.append(RefusedOffer(quote.offer, *result))
     candidates.sort(key=rank)
     return Sifted(tuple(candidates), tuple(refused))
+
+
+def refuse_kind(
+    profile: Profile, policy: Policy, not_launchable: Mapping[str, str]
+) -> Callable[[Offer], Failure | None]:
+    """The first rules of `sift`, which every offer of one kind answers alike.
+
+    A kind is a tier and a GPU, so many to a machine, in one region: the law, the launcher and the
+    model's size know no more of it. Whoever only counts the refused need not look at each.
+    """
+    sieve = _ModelSieve(datetime.max.replace(tzinfo=UTC), profile, policy, not_launchable, (), ())
+    return sieve.refuse_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +212,7 @@ class _Sieve:
         )
 
     def _undiscounted(self, offer: Offer, micros: int) -> bool:
-        on_demand = self._on_demand.get((offer.provider, offer.region, offer.instance_type))
+        on_demand = self._on_demand.get(_machine(offer))
         return on_demand is not None and micros >= on_demand
 
 
@@ -219,6 +231,14 @@ class _ModelSieve(_Sieve):
         super().__init__(now, policy, not_launchable, refusals, quotes)
         self._profile = profile
         self._fits: dict[tuple[str, int], Fit | NoFit] = {}
+
+    def refuse_kind(self, offer: Offer) -> Failure | None:
+        """The first rule that refuses all machines of this kind."""
+        failed = self._place(offer)
+        if failed is not None:
+            return failed
+        fitted = self._fit(offer)
+        return (fitted.rule, fitted.reason) if isinstance(fitted, NoFit) else None
 
     def ask(self, quote: Quote) -> Candidate | Failure:
         """A candidate, or the first rule that refuses, with its reason."""
@@ -249,10 +269,14 @@ class _ModelSieve(_Sieve):
         return found
 
 
-def _on_demand_prices(quotes: Sequence[Quote]) -> dict[tuple[str, str, str], int]:
-    """(provider, region, instance type) -> on-demand price per hour in micros."""
+def _machine(offer: Offer) -> tuple[str, str, str, str]:
+    return offer.provider, offer.tier, offer.region, offer.instance_type
+
+
+def _on_demand_prices(quotes: Sequence[Quote]) -> dict[tuple[str, str, str, str], int]:
+    """Machine -> on-demand price per hour in micros."""
     return {
-        (quote.offer.provider, quote.offer.region, quote.offer.instance_type): quote.price.micros
+        _machine(quote.offer): quote.price.micros
         for quote in quotes
         if quote.offer.purchase is Purchase.ON_DEMAND and quote.price is not None
     }

@@ -156,12 +156,21 @@ def load_profile(name: str, search_path: Sequence[Path] = ()) -> Profile:
         ProfileError: there is no such profile, or its file is malformed; then the message has one
             line, with file and line number, for every problem in it.
     """
+    return read_profile(find_profile(name, search_path))
+
+
+def find_profile(name: str, search_path: Sequence[Path] = ()) -> Path:
+    """The file of the profile of that name; the arguments are `load_profile`'s.
+
+    Raises:
+        ProfileError: there is no such profile.
+    """
     folders = _folders(search_path)
     if NAME.fullmatch(name):
         for folder in folders:
             path = folder / f"{name}.yaml"
             if path.is_file():
-                return read_profile(path)
+                return path
     raise _unknown(name, folders)
 
 

@@ -6,37 +6,15 @@ A provider is one file in providers/arbiter_providers, one recording, one line i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
 
 from arbiter.domain import Purchase
 from arbiter.money import Price
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderSettings:
-    """One provider's settings, as `[providers.<name>]` in arbiter.toml.
-
-    Attributes:
-        enabled: polled by the daemon and by `arbiter poll` without names.
-        endpoint: base URL that takes the place of the provider's public one.
-        regions: region ids to poll; empty means the provider's own default.
-        interval_s: seconds between two polls of the daemon.
-        timeout_s: seconds that one request may take.
-        max_attempts: tries per request before the provider counts as unreachable.
-        options: provider-specific keys; secrets only as names of environment variables.
-    """
-
-    enabled: bool = True
-    endpoint: str | None = None
-    regions: tuple[str, ...] = ()
-    interval_s: float = 300.0
-    timeout_s: float = 30.0
-    max_attempts: int = 4
-    options: Mapping[str, Any] = field(default_factory=dict)
+from arbiter.provider_settings import ProviderSettings as ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arbiter import registry
-from arbiter.provider import ProviderSettings
+from arbiter.provider_settings import ProviderSettings
 from arbiter.schema_errors import nearest, type_problems, unknown_keys
 from arbiter.settings import EXECUTORS, Settings
 from arbiter.sovereignty import Level, Selection

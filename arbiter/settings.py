@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from arbiter.errors import SettingsError
 from arbiter.policy import Policy
-from arbiter.provider import ProviderSettings
+from arbiter.provider_settings import ProviderSettings
 
 CONFIG_VARIABLE = "ARBITER_CONFIG"
 EXECUTORS = ("skypilot", "local")

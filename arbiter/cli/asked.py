@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -12,8 +13,9 @@ from arbiter.cli.context import degraded, policy_at, quick_standing
 from arbiter.domain import Offer, Quote, RefusedOffer
 from arbiter.errors import UnknownName
 from arbiter.launchable import not_launchable
-from arbiter.market import list_offers, sift
+from arbiter.market import list_offers, refuse_kind, sift
 from arbiter.policy import Policy
+from arbiter.store.quotes import Kinds
 
 if TYPE_CHECKING:
     from arbiter.cli.app import App
@@ -29,6 +31,8 @@ class Asked:
 
     Attributes:
         rows: eligible, cheapest first.
+        refused: the others, one by one.
+        left_out: rule -> how many more it refused, where only their number was wanted.
         degraded: provider and reason, one for each thing that is missing.
     """
 
@@ -37,8 +41,15 @@ class Asked:
     policy: Policy
     rows: Sequence[Row]
     refused: Sequence[RefusedOffer]
+    left_out: Mapping[str, int]
     degraded: Sequence[dict[str, str]]
     simulated: bool
+
+    def refused_by_rule(self) -> dict[str, int]:
+        """Rule -> number of offers that it left out, most first, equals by name."""
+        counts = Counter(one.rule for one in self.refused)
+        counts.update(self.left_out)
+        return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
     def policy_dict(self) -> dict[str, Any]:
         """The rules that were asked, for JSON."""
@@ -55,12 +66,19 @@ class Asked:
 
 
 def ask(
-    app: App, model: str | None, gpu: str | None, purchase: str | None, sovereignty: str | None
+    app: App,
+    model: str | None,
+    gpu: str | None,
+    purchase: str | None,
+    sovereignty: str | None,
+    *,
+    only_count: bool = False,
 ) -> Asked:
     """Sift what is stored.
 
     Args:
         gpu, purchase: only these are looked at, among the refused too.
+        only_count: of what the law or the model's size refuses, only the number is wanted.
 
     Raises:
         ArbiterError: a name is not known, or nothing is stored yet.
@@ -68,9 +86,12 @@ def ask(
     settings = app.settings
     policy = policy_at(settings, sovereignty)
     profile = _profile(app, model)
-    standing = quick_standing(settings, app.atlas)
-    wanted = _Wanted(_gpu(gpu, standing.quotes), purchase)
     blocked = not_launchable(settings.executor)
+    kinds = None
+    if only_count and profile is not None and gpu is None and purchase is None:
+        kinds = Kinds(refuse_kind(profile, policy, blocked))
+    standing = quick_standing(settings, app.atlas, kinds)
+    wanted = _Wanted(_gpu(gpu, standing.quotes), purchase)
     now = app.now()
     rows: list[Row]
     if profile is None:
@@ -100,6 +121,7 @@ def ask(
         policy,
         rows,
         [one for one in refused if wanted(one.offer)],
+        kinds.left_out if kinds else {},
         degraded(standing.polls),
         settings.simulated,
     )
@@ -121,9 +143,11 @@ class _Wanted:
 def _profile(app: App, model: str | None) -> Profile | None:
     if model is None:
         return None
-    from arbiter.profiles import load_profile
+    from arbiter.profile_cache import read_cached
+    from arbiter.profiles import find_profile
 
-    return load_profile(model, app.settings.profiles_path)
+    path = find_profile(model, app.settings.profiles_path)
+    return read_cached(path, app.settings.data_dir / "cache" / "profiles")
 
 
 def _gpu(name: str | None, quotes: Sequence[Quote]) -> str | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from arbiter.policy import Policy
     from arbiter.regions import Atlas
     from arbiter.settings import Settings
+    from arbiter.store.quotes import Kinds
 
 SIMULATED = "SIMULATED: prices and servers are not real"
 
@@ -55,8 +56,11 @@ def settings_of(ctx: click.Context) -> Settings:
     return app_of(ctx).settings
 
 
-def quick_standing(settings: Settings, atlas: Atlas) -> Standing:
+def quick_standing(settings: Settings, atlas: Atlas, kinds: Kinds | None = None) -> Standing:
     """Standing prices, newest polls and remembered refusals, read on the bare driver.
+
+    Args:
+        kinds: leaves out kinds of machine that are refused, and counts them.
 
     Raises:
         StoreError: nothing is stored yet, or the database cannot be used.
@@ -77,7 +81,7 @@ def quick_standing(settings: Settings, atlas: Atlas) -> Standing:
     ]
     if not polls:
         raise ArbiterError("no prices are stored yet", "run: arbiter poll")
-    return Standing(quick.read_quotes(query, atlas), polls, quick.read_refusals(query))
+    return Standing(quick.read_quotes(query, atlas, kinds), polls, quick.read_refusals(query))
 
 
 def degraded(polls: Sequence[PollLine]) -> list[dict[str, str]]:

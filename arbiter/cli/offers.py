@@ -75,7 +75,10 @@ def offers(
     # All that is made here lives to the end: collecting garbage would cost a tenth of the time.
     gc.disable()
     try:
-        asked = ask(app_of(ctx), model, gpu, purchase, sovereignty)
+        asked = ask(
+            app_of(ctx), model, gpu, purchase, sovereignty,
+            only_count=not (refused or as_json),
+        )  # fmt: skip
         if as_json:
             _print_json(asked)
         else:
@@ -211,9 +214,9 @@ def _print_footer(asked: Asked, shown: int) -> None:
         f"{eligible} eligible for {what} at sovereignty {level}{cut}; "
         f"as of {asked.now:%Y-%m-%d %H:%M:%S} UTC"
     )
-    counts = dict(Counter(one.rule for one in asked.refused).most_common())
+    counts = asked.refused_by_rule()
     if counts:
-        click.echo(f"{len(asked.refused)} refused: {by_rule(counts)}")
+        click.echo(f"{sum(counts.values())} refused: {by_rule(counts)}")
     for one in asked.degraded:
         click.echo(f"degraded: {one['provider']}: {one['reason']}", err=True)
     if counts.get("stale") and not eligible:

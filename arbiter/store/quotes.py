@@ -7,14 +7,14 @@ SQLAlchemy's import) and inside the daemon. SQL here has no parameters and no di
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 from weakref import finalize
 
-from arbiter.domain import Offer, OfferKey, Purchase, Quote, Refusal
+from arbiter.domain import Offer, OfferKey, Place, Purchase, Quote, Refusal
 from arbiter.errors import StoreError
 from arbiter.money import Price
 from arbiter.regions import Atlas
@@ -45,11 +45,17 @@ LATEST_REFUSALS = """
 SELECT offer_key, at, until, failures, reason, lost FROM refusal ORDER BY id DESC LIMIT 1000
 """
 
+_Kind = tuple[str, str, str, str, int]  # provider, tier, region, GPU, how many of it
+
 _PURCHASES = {purchase.value: purchase for purchase in Purchase}
 
 
-def read_quotes(query: Query, atlas: Atlas) -> list[Quote]:
-    """Every price that stands, joined with the facts of its region."""
+def read_quotes(query: Query, atlas: Atlas, kinds: Kinds | None = None) -> list[Quote]:
+    """Every price that stands, joined with the facts of its region.
+
+    Args:
+        kinds: leave out the kinds of machine that it refuses; it counts them.
+    """
     instants: dict[int, datetime] = {}
     places = _Places(atlas)
     # Coverage first: a price that is written between the two reads only looks older than it is.
@@ -59,6 +65,8 @@ def read_quotes(query: Query, atlas: Atlas) -> list[Quote]:
         provider, tier, region, zone, instance_type, gpu, gpu_count, purchase,
         currency, micros, priced_at, source,
     ) in query(STANDING):  # fmt: skip
+        if kinds is not None and kinds.refused((provider, tier, region, gpu, gpu_count), places):
+            continue
         offer = Offer(
             provider,
             tier,
@@ -80,6 +88,39 @@ def read_quotes(query: Query, atlas: Atlas) -> list[Quote]:
             )
         )
     return quotes
+
+
+class Kinds:
+    """Asks a rule once for each kind of machine, and counts the offers that it leaves out.
+
+    Args:
+        refuse: given one offer of the kind, the rule that refuses all of it, and why.
+
+    Attributes:
+        left_out: rule -> offers.
+    """
+
+    def __init__(self, refuse: Callable[[Offer], tuple[str, str] | None]) -> None:
+        self._refuse = refuse
+        self._answers: dict[_Kind, str | None] = {}
+        self.left_out: dict[str, int] = {}
+
+    def refused(self, kind: _Kind, places: Mapping[tuple[str, str], Place]) -> bool:
+        """Whether the kind is refused; an offer of it is counted when it is."""
+        rule = self._answers.get(kind, "")
+        if rule == "":
+            rule = self._answers[kind] = self._ask(kind, places)
+        if rule is None:
+            return False
+        self.left_out[rule] = self.left_out.get(rule, 0) + 1
+        return True
+
+    def _ask(self, kind: _Kind, places: Mapping[tuple[str, str], Place]) -> str | None:
+        provider, tier, region, gpu, gpu_count = kind
+        place = places[provider, region]
+        offer = Offer(provider, tier, region, None, "", gpu, gpu_count, Purchase.ON_DEMAND, place)
+        failed = self._refuse(offer)
+        return failed[0] if failed else None
 
 
 def read_refusals(query: Query) -> list[Refusal]:

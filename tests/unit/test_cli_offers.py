@@ -135,6 +135,18 @@ def test_text_counts_what_json_lists(machine: Machine) -> None:
     assert "degraded: lambda: no API key is set" in ended.err
 
 
+@pytest.mark.parametrize("model", ["llama70b-awq", "llama8b", "gpt-oss-120b"])
+@pytest.mark.parametrize("level", ["any", "eu", "eu-certified"])
+def test_counting_the_refused_and_listing_them_agree(
+    machine: Machine, model: str, level: str
+) -> None:
+    counted = machine.arbiter("offers", model, "--sovereignty", level)
+    listed = machine.arbiter("offers", model, "--sovereignty", level, "--refused")
+    footers = [ended.out.splitlines()[-2:] for ended in (counted, listed)]
+    assert footers[0] == footers[1]
+    assert " refused: " in footers[0][1]
+
+
 def test_limit_is_told(machine: Machine) -> None:
     ended = machine.arbiter("offers", "--limit", "1", "--refused", "--sovereignty", "eu")
     assert "the first 1 shown" in ended.out
