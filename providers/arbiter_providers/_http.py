@@ -44,6 +44,9 @@ LONGEST_WAIT_S = 60.0
 LARGEST_BODY = 128 * 1024 * 1024
 """Bytes of one answer that is read whole."""
 
+LARGEST_REFUSAL = 64 * 1024
+"""Bytes of a refusal's body that are looked at."""
+
 # First wait in seconds, doubled with each attempt: a refused connection is cheap to repeat and
 # seldom heals within a poll; a rate limit needs the longest.
 _REFUSED_S, _TROUBLE_S, _LIMITED_S = 0.2, 1.0, 4.0
@@ -60,6 +63,21 @@ class Rejected(BadAnswer):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What an API's own words for a refusal mean.
+
+    Attributes:
+        error: what it is; a RateLimited is tried again.
+        reason: the API's short word for it ("rateLimitExceeded"), shown in brackets.
+        hint: what the user can do, or None.
+    """
+
+    error: type[ProviderError]
+    reason: str
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,8 @@ class Http:
         headers: sent with every request; they may carry credentials.
         credentials: what holds the credentials that are sent ("LAMBDA_API_KEY"), or None for a
             public API. It decides how a 401 reads, and credentials are never redirected.
+        explain: reads status and body of a refusal, for an API whose status alone does not say
+            what it means; None from it leaves the meaning to the status.
         clock, jitter, transport: for tests.
     """
 
@@ -117,6 +137,7 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
         credentials: str | None = None,
+        explain: Callable[[int, bytes], Refusal | None] | None = None,
         clock: Clock | None = None,
         jitter: Callable[[], float] = random.random,
         transport: Any = None,
@@ -126,6 +147,7 @@ class Http:
         self._attempts = max(1, settings.max_attempts)
         self._headers = {"User-Agent": f"arbiter/{__version__}", **(headers or {})}
         self._credentials = credentials
+        self._explain = explain
         self._clock = clock or SystemClock()
         self._jitter = jitter
         self._transport = transport
@@ -309,7 +331,12 @@ class Http:
         text = f"{self._provider}: {shown(url)} answered {status} {response.reason_phrase}".rstrip()
         asked = retry_after(response.headers.get("retry-after"), self._clock.now())
         exact = asked is not None
-        if status == 429:
+        told = self._explain(status, _beginning(response)) if self._explain else None
+        if told is not None:
+            text = f"{text} ({told.reason})"
+            if told.error is not RateLimited:
+                raise told.error(text, told.hint)
+        if status == 429 or told is not None:
             return _Again(asked if asked else _LIMITED_S, RateLimited(text, None, asked), exact)
         if status in _RETRIED:
             return _Again(asked if asked else _TROUBLE_S, Unreachable(text), exact)
@@ -334,6 +361,16 @@ class Http:
                     mounts={"all://127.0.0.1": None, "all://localhost": None},
                 )
             return self._client
+
+
+def _beginning(response: httpx.Response) -> bytes:
+    """The first bytes of a refusal's body."""
+    parts = b""
+    for part in response.iter_bytes():
+        parts += part
+        if len(parts) >= LARGEST_REFUSAL:
+            break
+    return parts[:LARGEST_REFUSAL]
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
