@@ -116,14 +116,15 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _SIZES = {
     "A100": (("A100-40GB", 40), ("A100-80GB", 80)),
     "V100": (("V100-16GB", 16), ("V100-32GB", 32)),
+    "RTX6000": (("RTX6000Ada", 48), ("RTXPRO6000", 96)),  # that of 24 GB is the Quadro
 }
 
 
 def normalise(name: str, memory_gib: float | None = None) -> str | None:
     """The vocabulary's name of a GPU, or None when the text names none that is known.
 
-    Memory decides between the two A100s and the two V100s; without it, and without a size in the
-    text, they are not guessed.
+    Memory decides between the two A100s, the two V100s and those that go by "RTX 6000";
+    without it, and without a size in the text, they are not guessed.
 
     Args:
         name: any provider's spelling ("NVIDIA A100 80GB PCIe", "nvidia-l4", "Tesla V100").
@@ -137,6 +138,8 @@ def normalise(name: str, memory_gib: float | None = None) -> str | None:
     for pattern, known in _PATTERNS:
         if pattern.search(text):
             return known
+    if re.search(r"\bRTX ?6000\b", text):
+        return _by_memory(text, memory_gib, _SIZES["RTX6000"])
     return None
 
 
@@ -152,7 +155,7 @@ def _by_memory(
 ) -> str | None:
     stated = memory_gib
     if stated is None:
-        found = re.search(r"(\d+) ?GI?B", re.sub(r"[AV]100", " ", text))
+        found = re.search(r"(\d+) ?GI?B", re.sub(r"[AV]100|RTX ?6000", " ", text))
         stated = float(found.group(1)) if found else None
     if stated is None:
         return None
