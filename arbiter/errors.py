@@ -6,6 +6,7 @@ ArbiterError                one clear line: what is wrong, where, what to type n
 ├── UnknownName             a service, decision, provider or level that does not exist
 ├── StoreError              the database cannot be opened, is newer than this arbiter, or is full
 ├── TemplateRefused         a value that no template may carry
+├── GatewayError            the gateway cannot be started, reached or told; it goes on as it was
 ├── ProviderError           a price source failed; the others go on
 │   ├── MissingCredentials      nothing is configured for it
 │   ├── BadCredentials          what is configured was refused
@@ -56,6 +57,10 @@ class StoreError(ArbiterError):
 
 class TemplateRefused(ArbiterError):
     """A value that would change the meaning of a rendered template."""
+
+
+class GatewayError(ArbiterError):
+    """The gateway cannot be started, reached or told; what it did before, it goes on doing."""
 
 
 class ProviderError(ArbiterError):

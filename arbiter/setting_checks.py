@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from arbiter.strict_yaml import Problem, Where
 TEN_YEARS_S = 315_360_000
 
 _RULE: Where = ("policy", "sovereignty")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|secret_?key|access_?key)$")
 
 
@@ -69,6 +71,9 @@ _MONEY = _Bounds(lambda v: v > 0, "must be above 0")
 _BOUNDS: Mapping[Where, _Bounds] = {
     ("daemon", "port"): _Bounds(lambda v: 0 <= v <= 65535, "must be from 0 to 65535"),
     ("daemon", "tick_s"): _SPAN,
+    ("gateway", "port"): _Bounds(lambda v: 1 <= v <= 65535, "must be from 1 to 65535"),
+    ("gateway", "workers"): _Bounds(lambda v: 1 <= v <= 64, "must be from 1 to 64"),
+    ("gateway", "drain_s"): _SPAN,
     ("policy", "max_quote_age_s"): _SPAN,
     ("policy", "max_usd_per_hour"): _MONEY,
     ("policy", "max_usd_per_mtok"): _MONEY,
@@ -132,11 +137,36 @@ def _words(data: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _one_of(data.get("executor"), ("executor",), list(EXECUTORS))
     if _table(data, ("daemon",)).get("host") == "":
         yield Problem(("daemon", "host"), "must not be empty")
+    yield from _gateway_words(_table(data, ("gateway",)))
     if _table(data, ("policy",)).get("name") == "":
         yield Problem(("policy", "name"), "must not be empty")
     url = data.get("database_url")
     if isinstance(url, str) and (wrong := _wrong_database(url)):
         yield Problem(("database_url",), wrong)
+
+
+def _gateway_words(gateway: Mapping[Any, Any]) -> Iterator[Problem]:
+    host = gateway.get("host")
+    if isinstance(host, str) and not _is_address(host):
+        yield Problem(("gateway", "host"), "must be an IP address, as 127.0.0.1 or 0.0.0.0")
+    for key in ("url", "fallback_url"):
+        url = gateway.get(key)
+        if isinstance(url, str) and (wrong := _wrong_endpoint(url)):
+            yield Problem(("gateway", key), wrong)
+    names = gateway.get("client_key_envs")
+    named = [("client_key_envs", name) for name in (names if isinstance(names, list) else ())]
+    for where, name in [*named, ("fallback_key_env", gateway.get("fallback_key_env"))]:
+        # Whoever wrote the key itself must not see it again in a log.
+        if isinstance(name, str) and not _VARIABLE.fullmatch(name):
+            yield Problem(("gateway", where), "must be the name of a variable, not a key")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _one_of(value: object, where: Where, words: list[str]) -> Iterator[Problem]:

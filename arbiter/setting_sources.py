@@ -38,9 +38,9 @@ class Sources:
     text: str
     variables: Mapping[Where, str]
 
-    def folder(self, key: str) -> Path:
+    def folder(self, *where: str) -> Path:
         """What a relative path is meant from: the file's folder, or the current one."""
-        if self.file is None or (key,) in self.variables:
+        if self.file is None or where in self.variables:
             return Path.cwd()
         return self.file.resolve().parent
 

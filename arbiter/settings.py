@@ -23,6 +23,7 @@ CONFIG_VARIABLE = "ARBITER_CONFIG"
 EXECUTORS = ("skypilot", "local")
 
 _PATHS = ("data_dir", "profiles_dir", "templates_dir")
+_GATEWAY_PATHS = ("state_dir", "client_keys_file")
 _TEXTS = frozenset({"database_url", "executor"})
 
 
@@ -38,6 +39,38 @@ class DaemonSettings:
     host: str = "127.0.0.1"
     port: int = 8400
     tick_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """The gateway: what clients talk to.
+
+    Attributes:
+        enabled: services get a stable endpoint; without it, clients ask replicas themselves.
+        host: an IP address of this machine to listen on; port is never chosen by itself.
+        url: base under which clients reach it, where that is not http://host:port.
+        state_dir: its files and sockets; None is `gateway` in data_dir.
+        workers: threads that forward.
+        drain_s: seconds that an answer may still take before its replica, or a gateway that is
+            being replaced, is ended all the same.
+        client_key_envs: names of variables that hold clients' keys, separated by commas.
+        client_keys_file: a file with a client's key in every line, read anew at every tick.
+        fallback_url: base URL of an external API that answers while no replica does. The policy
+            decides whether it may.
+        fallback_key_env: name of the variable that holds its key.
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8401
+    url: str | None = None
+    state_dir: Path | None = None
+    workers: int = 2
+    drain_s: float = 600.0
+    client_key_envs: tuple[str, ...] = ()
+    client_keys_file: Path | None = None
+    fallback_url: str | None = None
+    fallback_key_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +95,7 @@ class Settings:
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
     simulated: bool = False
 
     def provider(self, name: str) -> ProviderSettings:
@@ -69,6 +103,11 @@ class Settings:
         found = self.providers.get(name, ProviderSettings())
         options = {"cache_dir": str(self.data_dir / "cache" / name), **found.options}
         return replace(found, options=options)
+
+    @property
+    def gateway_dir(self) -> Path:
+        """Where the gateway keeps its files."""
+        return self.gateway.state_dir or self.data_dir / "gateway"
 
     @property
     def profiles_path(self) -> tuple[Path, ...]:
@@ -105,6 +144,12 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     for key in _PATHS:
         if isinstance(data.get(key), str):
             data[key] = sources.folder(key) / Path(data[key]).expanduser()
+    if isinstance(data.get("gateway"), dict):
+        data["gateway"] = dict(data["gateway"])
+        for key in _GATEWAY_PATHS:
+            if isinstance(data["gateway"].get(key), str):
+                path = Path(data["gateway"][key]).expanduser()
+                data["gateway"][key] = sources.folder("gateway", key) / path
     settings, failure = _converted(data)
 
     from arbiter.setting_checks import problems

@@ -1,0 +1,1 @@
+"""One stable OpenAI-compatible endpoint per service, whatever machines serve it."""

@@ -1,0 +1,486 @@
+"""The gateway as an Envoy that this module drives with files and an administration socket.
+
+    <state>/services.json   what every service is served by; all other files follow from it
+            conf/*.json     what Envoy watches (`arbiter.gateway.files`)
+            past.json       counts of processes that were replaced
+            lock            held while any of this is changed
+            run-*/          the processes (`arbiter.gateway.process`)
+
+The files hold keys, so the folder is for this user alone. A file is replaced as a whole, and only
+after that does Envoy read it; what it refuses it leaves aside, and goes on with what it had.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from arbiter.errors import GatewayError
+from arbiter.gateway import binary, files
+from arbiter.gateway.admin import Host
+from arbiter.gateway.base import Backend, BackendState, Counts, GatewayHealth
+from arbiter.gateway.boot import CLUSTERS_FILE, ROUTES, ROUTES_FILE, bootstrap
+from arbiter.gateway.process import Run, Runs, Wanted
+
+TAKEN_S = 10.0
+"""Within which a running Envoy must have taken a file. It takes some 10 ms, but for a new cluster
+whose hosts do not answer the first health check, or whose name is looked up slowly."""
+
+HEALTHY_S = 3.0
+"""For so long a replica that is to be drained waits for another to be found healthy."""
+
+APART_S = 0.5
+"""Between the two looks that find a backend idle."""
+
+AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+)
+
+_STEP_S = 0.005
+_REJECTED = r"\.update_(rejected|failure)$"
+
+Services = dict[str, tuple[Backend, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A backend that was seen to answer nothing.
+
+    Attributes:
+        at: on the monotonic clock.
+        total: requests that it had been given until then.
+    """
+
+    at: float
+    total: int
+
+
+class EnvoyGateway:
+    """Implements `arbiter.gateway.base.Gateway`. Of one state folder, one acts at a time.
+
+    Args:
+        state: folder of everything; made for this user alone.
+        keys: the clients' keys, asked for at every start().
+        host: an IP address.
+        url: base under which clients reach it, when that is not http://host:port.
+        workers: threads that forward.
+        drain_s: seconds after which a replaced process is ended though it still answers.
+        program: finds Envoy; the default is `arbiter.gateway.binary`.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        keys: Callable[[], Sequence[str]],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8401,
+        url: str | None = None,
+        workers: int = 2,
+        drain_s: float = 600.0,
+        program: Callable[[], Path] = binary.find,
+    ) -> None:
+        self._state = state.absolute()
+        self._conf = self._state / "conf"
+        self._keys = keys
+        self._host, self._port = host, port
+        shown = f"[{host}]" if ":" in host else host
+        self._url = (url or f"http://{shown}:{port}").rstrip("/")
+        self._workers = workers
+        self._program = program
+        self._checked: Path | None = None
+        self._runs = Runs(self._state, drain_s, self._remember)
+        self._looks: dict[tuple[str, str], _Look] = {}
+        self._addresses: dict[str, str] = {}
+        self._last: dict[str, Counter[tuple[str, str]]] = {}
+        self._error: str | None = None
+
+    # --- the process ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start, adopt, restart or replace Envoy, and take up changed client keys."""
+        with self._told():
+            program = self._program()
+            wanted = Wanted(
+                program,
+                bootstrap(str(self._conf), self._host, self._port),
+                self._host,
+                self._port,
+                self._workers,
+            )
+            with self._locked():
+                current = self._runs.newest()
+                if current is None or current.wanted != wanted.digest:
+                    self._check(program)
+                    self._write(self._services())
+                    self._runs.ensure(wanted)
+                else:
+                    self._runs.ensure(wanted)
+                    self._apply(self._services())
+                self._runs.retire()
+
+    def _check(self, program: Path) -> None:
+        if self._program is binary.find and program != self._checked:
+            binary.check(program)
+            self._checked = program
+
+    def health(self) -> GatewayHealth:
+        """How the process is."""
+        current = self._runs.newest()
+        retiring = sum(1 for run in self._runs.alive() if run.draining_since is not None)
+        if current is None:
+            return GatewayHealth(
+                False, error=self._error or "the gateway does not run", retiring=retiring
+            )
+        try:
+            version = current.admin.version()
+            rejected = sum(_numbers(current.admin.stats(_REJECTED)).values())
+        except GatewayError as error:
+            return GatewayHealth(False, error=str(error), retiring=retiring)
+        return GatewayHealth(True, version, rejected, self._error, retiring)
+
+    def stop(self) -> None:
+        """End every process, whatever it answers. For the end of a demo or a test; see start()."""
+        with self._locked():
+            for run in self._runs.alive():
+                run.end()
+
+    # --- services -------------------------------------------------------------------------------
+
+    def endpoint(self, service: str) -> str:
+        """The base URL for an OpenAI client."""
+        return f"{self._url}/{service}/v1"
+
+    def serve(self, service: str, backends: Sequence[Backend]) -> None:
+        """Make these the service's backends; a drain waits until another is found healthy."""
+        with self._told(), self._locked():
+            services = self._services()
+            wanted = tuple(sorted(backends, key=lambda one: one.cluster))
+            held = _held(services.get(service, ()), wanted)
+            if held != wanted and self._runs.newest() is not None:
+                self._apply({**services, service: held})
+                self._await_another(service, held, wanted)
+            self._apply({**services, service: wanted})
+
+    def forget(self, service: str) -> None:
+        """Drop the service."""
+        with self._told(), self._locked():
+            services = self._services()
+            if services.pop(service, None) is not None:
+                self._apply(services)
+                (self._conf / files.endpoints_file(service)).unlink(missing_ok=True)
+
+    def active(self, service: str, cluster: str) -> int:
+        """Requests that the backend is answering."""
+        return sum(host.active for host in self._hosts(service, cluster))
+
+    def idle(self, service: str, cluster: str) -> bool:
+        """Whether it answers nothing, and has got nothing since the last look that found it so."""
+        hosts = self._hosts(service, cluster)
+        place = (service, cluster)
+        if not hosts:
+            self._looks.pop(place, None)
+            return True
+        total = sum(host.total for host in hosts)
+        if any(host.active for host in hosts):
+            self._looks.pop(place, None)
+            return False
+        last, now = self._looks.get(place), time.monotonic()
+        if last is None or last.total != total:
+            self._looks[place] = _Look(now, total)
+            return False
+        return now - last.at >= APART_S
+
+    def counts(self) -> Mapping[str, Counts]:
+        """What passed, per service, also through processes that were replaced."""
+        runs = self._runs.alive()
+        self._fold({run.path.name for run in runs})
+        active = Counter[str]()
+        for run in runs:
+            self._last[run.path.name] = _counted(run)
+            for name, hosts in run.admin.hosts().items():
+                active[name.removesuffix(".standby")] += sum(one.active for one in hosts.values())
+        total = sum(self._last.values(), start=self._past())
+        return {
+            service: Counts(
+                **{name: total[service, name] for name in _FIGURES}, active=active[service]
+            )
+            for service in self._services()
+        }
+
+    # --- what Envoy is told ---------------------------------------------------------------------
+
+    def _apply(self, services: Services) -> None:
+        """Write what changed, file by file, and wait until Envoy has taken each.
+
+        A route never leads to a cluster that is not there: clusters are added before routes, and
+        removed after them.
+
+        Raises:
+            GatewayError: it runs not, or it refused a file; then the later ones are not written.
+        """
+        current = self._runs.newest()
+        if current is None:
+            self._write(services)
+            raise GatewayError("the gateway does not run", "it is started at the next tick")
+        rendered = self._render(services)
+        order = [CLUSTERS_FILE, ROUTES_FILE]
+        if self._shrinks(services):
+            order.reverse()
+        endpoints = [name for name in rendered if name not in order]
+        self._keep(services)
+        for name in (*endpoints, *order):
+            _write_whole(self._conf / name, rendered[name])
+            if name in order:
+                self._await_taken(current, {name: rendered[name]})
+        self._await_taken(current, rendered)
+
+    def _shrinks(self, services: Services) -> bool:
+        """Whether clusters that Envoy has are not wanted any more."""
+        told = _read(self._conf / CLUSTERS_FILE).get("resources", ())
+        return not {one["name"] for one in told} <= files.cluster_names(services)
+
+    def _await_taken(self, run: Run, written: Mapping[str, str]) -> None:
+        expected = {_version_stat(name): files.version_of(text) for name, text in written.items()}
+        end = time.monotonic() + TAKEN_S
+        while missing := _not_taken(run, expected):
+            if time.monotonic() > end:
+                names = sorted(name for name in written if _version_stat(name) in missing)
+                raise GatewayError(
+                    f"the gateway did not take {', '.join(names) or 'its clusters'} "
+                    "and goes on as before",
+                    f"compare {self._conf} with `envoy` {run.admin.version()}'s reference",
+                )
+            time.sleep(_STEP_S)
+
+    def _render(self, services: Services) -> dict[str, str]:
+        return files.render(
+            str(self._conf), services, self._keys(), self._resolved(services), _authorities()
+        )
+
+    def _keep(self, services: Services) -> None:
+        self._conf.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_whole(self._state / "services.json", _dumped(services))
+
+    def _write(self, services: Services) -> None:
+        """Write every file, while no Envoy reads them."""
+        rendered = self._render(services)
+        self._keep(services)
+        for name, text in rendered.items():
+            _write_whole(self._conf / name, text)
+
+    def _await_another(
+        self, service: str, held: Sequence[Backend], wanted: Sequence[Backend]
+    ) -> None:
+        """Wait until a backend that stays is found healthy, if one that goes is."""
+        staying = [one for one in wanted if one.state is BackendState.SERVING]
+        going = [one for one in held if one not in wanted]
+        end = time.monotonic() + HEALTHY_S
+        while not self._any_healthy(service, staying):
+            if not self._any_healthy(service, going):
+                return
+            if time.monotonic() > end:
+                names = ", ".join(one.cluster for one in going)
+                raise GatewayError(
+                    f"{names} is not drained: the gateway finds no other replica of {service} "
+                    "healthy",
+                    "check that the gateway can reach them",
+                )
+            time.sleep(_STEP_S)
+
+    def _any_healthy(self, service: str, backends: Sequence[Backend]) -> bool:
+        current = self._runs.newest()
+        if current is None:
+            return False
+        seen = current.admin.hosts().get(service, {})
+        places = (files.address_of(one, self._addresses) for one in backends)
+        return any(place in seen and seen[place].healthy for place in places)
+
+    def _hosts(self, service: str, cluster: str) -> list[Host]:
+        """The backend as each process sees it; empty where none knows it."""
+        known = [one for one in self._services().get(service, ()) if one.cluster == cluster]
+        if not known:
+            return []
+        if known[0].state is BackendState.STANDBY:
+            place, envoys = None, files.standby(service)
+        else:
+            self._resolved({service: tuple(known)})
+            place, envoys = files.address_of(known[0], self._addresses), service
+        found = []
+        for run in self._runs.alive():
+            seen = run.admin.hosts().get(envoys, {})
+            found += [host for at, host in seen.items() if place is None or at == place]
+        return found
+
+    def _resolved(self, services: Services) -> dict[str, str]:
+        """Addresses of the hosts that have names; one that cannot be looked up keeps its last."""
+        for backends in services.values():
+            for backend in backends:
+                host, port, _ = files.target(backend)
+                if backend.state is BackendState.STANDBY:
+                    continue  # Envoy looks it up
+                with suppress(OSError):
+                    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                    self._addresses[host] = str(found[0][4][0])
+        return self._addresses
+
+    # --- what is kept ---------------------------------------------------------------------------
+
+    def _services(self) -> Services:
+        told = _read(self._state / "services.json")
+        return {
+            service: tuple(
+                Backend(**{**one, "state": BackendState(one["state"])}) for one in backends
+            )
+            for service, backends in told.items()
+        }
+
+    def _past(self) -> Counter[tuple[str, str]]:
+        told = _read(self._state / "past.json")
+        return Counter(
+            {(service, name): n for service, one in told.items() for name, n in one.items()}
+        )
+
+    def _remember(self, run: Run) -> None:
+        """Keep the counts of a process that is about to be ended."""
+        with suppress(GatewayError):
+            self._last[run.path.name] = _counted(run)
+        self._fold(self._last.keys() - {run.path.name})
+
+    def _fold(self, running: Collection[str]) -> None:
+        """Add what was last seen of processes that are gone to the past, or counts would fall."""
+        gone = [name for name in self._last if name not in running]
+        if not gone:
+            return
+        kept: dict[str, dict[str, int]] = {}
+        total = sum((self._last.pop(name) for name in gone), self._past())
+        for (service, name), number in total.items():
+            kept.setdefault(service, {})[name] = number
+        _write_whole(self._state / "past.json", json.dumps(kept))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone with the state folder, which is made when it is missing."""
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._state.chmod(0o700)
+        descriptor = os.open(self._state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn the system's errors into one clear line, and remember it for health()."""
+        try:
+            yield
+        except GatewayError as error:
+            self._error = str(error)
+            raise
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            self._error = f"the gateway's files cannot be kept: {error.strerror or error}{where}"
+            raise GatewayError(
+                self._error, "check the folder's permissions and the free space"
+            ) from error
+        self._error = None
+
+
+_FIGURES = ("requests", "errors", "retried", "cut")
+_STATS = {"upstream_rq_completed": "requests", "upstream_rq_5xx": "errors"}
+_STATS |= {"upstream_rq_retry": "retried"}
+
+
+def _counted(run: Run) -> Counter[tuple[str, str]]:
+    """(service, figure) -> number of one process."""
+    found = Counter[tuple[str, str]]()
+    pattern = r"^vhost\.clients\.route\..*\.upstream_rq_(completed|5xx|retry)$"
+    for name, value in _numbers(run.admin.stats(pattern)).items():
+        service, _, stat = name.removeprefix("vhost.clients.route.").rpartition(".")
+        found[service, _STATS[stat]] += value
+    for service in run.cuts():
+        found[service, "cut"] += 1
+    return found
+
+
+def _numbers(stats: Mapping[str, int | str]) -> dict[str, int]:
+    return {name: value for name, value in stats.items() if isinstance(value, int)}
+
+
+def _held(before: Sequence[Backend], wanted: Sequence[Backend]) -> tuple[Backend, ...]:
+    """The wanted set, but with those that are to be drained still serving, if others are to."""
+    if not any(one.state is BackendState.SERVING for one in wanted):
+        return tuple(wanted)
+    serving = {one.cluster for one in before if one.state is BackendState.SERVING}
+    return tuple(
+        replace(one, state=BackendState.SERVING)
+        if one.state is BackendState.DRAINING and one.cluster in serving
+        else one
+        for one in wanted
+    )
+
+
+def _version_stat(name: str) -> str:
+    """The statistic in which Envoy tells the version of a file."""
+    if name == CLUSTERS_FILE:
+        return "cluster_manager.cds.version_text"
+    if name == ROUTES_FILE:
+        return f"http.clients.rds.{ROUTES}.version_text"
+    return f"cluster.{name.removesuffix('.endpoints.json')}.version_text"
+
+
+def _not_taken(run: Run, expected: Mapping[str, str]) -> set[str]:
+    """The statistics that do not tell the expected version yet, or that clusters are warming."""
+    seen = run.admin.stats(r"\.version_text$|^cluster_manager\.warming_clusters$")
+    missing = {stat for stat, version in expected.items() if seen.get(stat) != version}
+    warming = seen.get("cluster_manager.warming_clusters")
+    return missing | ({"cluster_manager.warming_clusters"} if warming else set())
+
+
+def _authorities() -> str:
+    """The system's file of certificate authorities."""
+    named = os.environ.get("SSL_CERT_FILE")
+    found = [path for path in (named, *AUTHORITIES) if path and os.path.isfile(path)]
+    if not found:
+        raise GatewayError(
+            "this machine has no file of certificate authorities", "apt-get install ca-certificates"
+        )
+    return found[0]
+
+
+def _dumped(services: Services) -> str:
+    told = {name: [asdict(one) for one in backends] for name, backends in services.items()}
+    return json.dumps(told, indent=1, sort_keys=True) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where it is missing or not whole, for the loop tells it again."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Replace a file as a whole, for this user alone, if it says something else."""
+    with suppress(FileNotFoundError):
+        if path.read_text(encoding="utf-8") == text:
+            return
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.replace(path)
