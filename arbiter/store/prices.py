@@ -17,9 +17,10 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from arbiter.domain import Purchase
-from arbiter.provider import PricedOffer, Skip
+from arbiter.gate import Doubt
+from arbiter.provider import PricedOffer
 from arbiter.store.polls import PollRow, last_polls, write_poll
-from arbiter.store.tables import coverage, poll, price_change, price_now, series
+from arbiter.store.tables import coverage, poll, price_change, price_import, price_now, series
 
 __all__ = ["PollRow", "PriceBook", "Screened", "last_polls", "write_poll"]
 
@@ -46,18 +47,19 @@ class Standing(NamedTuple):
 
 
 class Screened(NamedTuple):
-    """What a provider brought last, what was kept of it, and what was left out."""
+    """What a provider brought last, what is plausible of it by itself, and what is not."""
 
     offers: Sequence[PricedOffer]
     kept: Sequence[PricedOffer]
-    left_out: Sequence[Skip]
+    left_out: Sequence[Doubt]
 
 
 class PriceBook:
     """The standing prices of one provider, kept in memory between polls.
 
-    Another process may write too (a poll typed beside the daemon), so the book knows the last
-    poll it has seen and reads itself anew when the database has gone on.
+    Another process may write too (a poll typed beside the daemon, an import that names new series),
+    so the book knows the last poll and the last import that it has seen, and reads itself anew when
+    the database has gone on.
     """
 
     def __init__(self, provider: str) -> None:
@@ -67,6 +69,7 @@ class PriceBook:
     def forget(self) -> None:
         """Believe nothing any more: the next poll reads the database. For after an error."""
         self._poll_id: int | None = -1
+        self._import_id: int | None = None
         self._standing: dict[SeriesKey, Standing] = {}
         self._ids: dict[SeriesKey, int] = {}
         self._facts: dict[SeriesKey, Facts] = {}
@@ -79,11 +82,13 @@ class PriceBook:
 
         From here to the end of the transaction no other one writes prices.
         """
-        _alone(connection)
-        last = connection.execute(
-            select(func.max(poll.c.id)).where(poll.c.provider == self.provider)
-        ).scalar()
-        if last == self._poll_id:
+        alone(connection)
+        mine = select(func.max(poll.c.id)).where(poll.c.provider == self.provider)
+        newest_import = select(func.max(price_import.c.id))
+        last, imported = connection.execute(
+            select(mine.scalar_subquery(), newest_import.scalar_subquery())
+        ).one()
+        if last == self._poll_id and imported == self._import_id:
             return
         rows = connection.execute(
             select(
@@ -108,7 +113,8 @@ class PriceBook:
         self._standing = {
             row[:6]: Standing(row[6], row[10], row[11]) for row in rows if row[10] is not None
         }
-        self._poll_id, self._found, self._last = last, {}, (None, None)
+        self._poll_id, self._import_id = last, imported
+        self._found, self._last = {}, (None, None)
 
     def record(
         self,
@@ -287,7 +293,7 @@ def _key(offer: PricedOffer) -> SeriesKey:
     return offer.tier, offer.region, zone, offer.instance_type, offer.purchase, currency
 
 
-def _alone(connection: Connection) -> None:
+def alone(connection: Connection) -> None:
     """Until the end of the transaction nobody else writes prices: on SQLite its lock sees to it."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_WRITING_LOCK)))
