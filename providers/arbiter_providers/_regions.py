@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache
 from typing import TypeVar
@@ -24,16 +24,41 @@ def european_regions(provider: str) -> tuple[str, ...]:
 
     Empty for a provider that the table does not have.
     """
+    return tuple(row["region_id"] for row in _european_rows() if row["provider"] == provider)
+
+
+@cache
+def european_gpu_regions(provider: str) -> tuple[str, ...]:
+    """Those of them that have GPUs, as far as the region table knows."""
+    return tuple(
+        row["region_id"]
+        for row in _european_rows()
+        if row["provider"] == provider and row["gpu"] == "yes"
+    )
+
+
+def _european_rows() -> Iterator[dict[str, str]]:
     from arbiter.resources import resource_dir
 
     table = resource_dir("data") / "regions" / "regions.csv"
     with table.open(encoding="utf-8", newline="") as lines:
-        return tuple(
-            row["region_id"]
-            for row in csv.DictReader(lines)
-            if row["provider"] == provider
-            and (row["in_eea"] == "yes" or row["country_iso"] in EUROPE_BEYOND_THE_EEA)
-        )
+        for row in csv.DictReader(lines):
+            if row["in_eea"] == "yes" or row["country_iso"] in EUROPE_BEYOND_THE_EEA:
+                yield row
+
+
+def counts(provider: str, region: str, asked: Collection[str]) -> bool:
+    """Whether the offers of a region are kept, of an answer that holds more than was asked for.
+
+    Where the settings name no regions: the European ones, and those whose country the region
+    table does not know, which are then seen to be refused for it.
+    """
+    if asked:
+        return region in asked
+    from arbiter.regions import load_atlas
+
+    known = region in european_regions(provider)
+    return known or load_atlas().place(provider, region).country is None
 
 
 def ask_regions(
