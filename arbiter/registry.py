@@ -18,6 +18,10 @@ ENTRY_POINTS = "arbiter.providers"
 BUILT_IN: dict[str, str] = {
     "aws": "arbiter_providers.aws:Aws",
     "azure": "arbiter_providers.azure:Azure",
+    "nebius": "arbiter_providers.nebius:Nebius",
+    "ovh": "arbiter_providers.ovh:Ovh",
+    "scaleway": "arbiter_providers.scaleway:Scaleway",
+    "seeweb": "arbiter_providers.seeweb:Seeweb",
 }
 
 
