@@ -24,4 +24,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 PRICES: dict[str, tuple[str, str]] = {
     # `arbiter prices NAME`: (module in arbiter.cli.prices, short help)
+    "history": ("history", "How prices went: every step, or a fixed grid."),
+    "stats": ("stats", "Percentiles over time: for how long at which price."),
+    "below": ("below", "For what share of the time a price was below X."),
+    "index": ("index", "A cross-cloud median per GPU-hour, day by day."),
+    "changes": ("changes", "Every change of a price, newest first."),
+    "seasonality": ("seasonality", "The profile of a week, hour by hour."),
+    "as-of": ("as_of", "What stood at an instant."),
+    "rates": ("rates", "Reference rates of currencies: list, load, fetch."),
 }

@@ -1,0 +1,1 @@
+"""Questions about recorded prices. A price is a step function, so time is what is counted."""

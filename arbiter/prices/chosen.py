@@ -1,0 +1,288 @@
+"""From a question to step functions in one unit: what every answer is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, tzinfo
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from arbiter.errors import ArbiterError, UnknownName
+from arbiter.prices.fx import BASE, DAY_S, EPOCH, NoRate, Rates, Used, converted
+from arbiter.prices.question import Question
+from arbiter.prices.steps import Flags, Ints, Steps, within
+from arbiter.sovereignty import Allowed, Rule, judge
+from arbiter.store import asked_prices
+from arbiter.store.asked_prices import OPEN, Line, as_steps
+from arbiter.store.rates import read_rates
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from arbiter.regions import Atlas
+
+
+class NothingFound(ArbiterError):
+    """No series, or no price in the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What questions are asked of.
+
+    Attributes:
+        connection: in a transaction of its own, so that all reads see the same.
+        rule: the sovereignty rule in force; a question names its level only.
+    """
+
+    connection: Connection
+    atlas: Atlas
+    rule: Rule
+    now: datetime
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What every answer says of itself.
+
+    Attributes:
+        begin, end: the window, half-open.
+        per: "gpu" or "instance": what an hour's price is for.
+        series: how many were asked of.
+        hours_covered: hours for which a price was known, summed over the series.
+        hours_missing: the rest of the window: not on sale, or not seen.
+        rate: the reference rates that were used, None where nothing was converted.
+    """
+
+    as_of: datetime
+    begin: datetime
+    end: datetime
+    time_zone: str
+    currency: str
+    per: str
+    series: int
+    hours_covered: float
+    hours_missing: float
+    rate: Used | None
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The series that a question is about, and how they went in its window.
+
+    Attributes:
+        lines: the series; a row of `steps` or `listed` is of lines[row.line].
+        listed: the prices as the providers list them, each in its own currency per instance,
+            with what ended before the window began, so that a change at its first instant shows.
+        stands: which rows of `listed` have not ended, as far as is known.
+        steps: the prices within the window, in the unit that was asked for.
+    """
+
+    question: Question
+    lines: Sequence[Line]
+    listed: Steps
+    stands: Flags
+    steps: Steps
+    about: About
+
+
+def choose(market: Market, question: Question) -> Chosen:
+    """Read what a question is about.
+
+    Raises:
+        NothingFound, UnknownName: nothing of that name is recorded, or no price in the window.
+        NoRate: prices cannot be said in one currency.
+    """
+    lines = find_lines(market, question)
+    window = question.window
+    ids = [line.id for line in lines]
+    rows = asked_prices.intervals(market.connection, ids, window.begin, window.end)
+    listed = as_steps(rows, lines, market.now)
+    inside = within(listed, window.begin, window.end)
+    if not len(inside):
+        raise NothingFound(
+            f"no price of the {_series(len(lines))} is recorded from {_day(window.begin)} "
+            f"to {_day(window.end)}",
+            _recorded(market, lines),
+        )
+    steps, about = in_unit(market, question, lines, inside)
+    return Chosen(question, lines, listed, rows[:, 2] == OPEN, steps, about)
+
+
+def in_unit(
+    market: Market, question: Question, lines: Sequence[Line], inside: Steps
+) -> tuple[Steps, About]:
+    """Prices within the window in the currency, and for the unit, of the question.
+
+    Raises:
+        NoRate: a reference rate is missing.
+    """
+    sold = sorted({lines[number].currency for number in np.unique(inside.line).tolist()})
+    currency = question.currency or (sold[0] if len(sold) == 1 else "USD")
+    counts = [line.gpu_count if question.per == "gpu" else 1 for line in lines]
+    rates = _rates(market.connection, sold, currency, inside)
+    try:
+        steps, used = converted(inside, [line.currency for line in lines], counts, currency, rates)
+    except NoRate as error:
+        raise NoRate(
+            f"the prices are in {' and '.join(sold)}, asked for in {currency}: {error.message}",
+            error.hint,
+        ) from error
+    covered = int(inside.seconds.sum())
+    window = question.window
+    about = About(
+        as_of=market.now,
+        begin=datetime.fromtimestamp(window.begin, UTC),
+        end=datetime.fromtimestamp(window.end, UTC),
+        time_zone=zone_name(question.zone),
+        currency=currency,
+        per=question.per,
+        series=len(lines),
+        hours_covered=hours(covered),
+        hours_missing=hours(len(lines) * window.seconds - covered),
+        rate=used,
+        simulated=market.simulated,
+    )
+    return steps, about
+
+
+def find_lines(market: Market, question: Question) -> list[Line]:
+    """The series that pass the question's filters.
+
+    Raises:
+        NothingFound: there are none.
+        UnknownName: because nothing of a name that was given is recorded.
+    """
+    found = asked_prices.lines(
+        market.connection,
+        gpu=question.gpu,
+        purchase=question.purchase,
+        providers=question.providers,
+        regions=question.regions,
+        tiers=question.tiers,
+        instance_types=question.instance_types,
+    )
+    passing = _placed(market, question)
+    kept = [line for line in found if passing(line)]
+    if not kept:
+        _explain(market, question)
+        raise NothingFound(
+            "no series passes all of these filters together", "leave one of them out"
+        )
+    return kept
+
+
+GROUPS: Mapping[str, Callable[[Line], str]] = {
+    "gpu": lambda line: line.gpu,
+    "provider": lambda line: line.provider,
+    "region": lambda line: f"{line.provider}/{line.region}",
+    "tier": lambda line: line.tier,
+    "purchase": lambda line: line.purchase.value,
+    "instance-type": lambda line: f"{line.provider}/{line.instance_type}",
+    "series": lambda line: label(line),
+}
+"""By what an answer can be split, and how the parts are called."""
+
+
+def label(line: Line) -> str:
+    """A series in one phrase: "aws/eu-north-1/eun1-az1 g6.12xlarge 4x L4 spot"."""
+    where = "/".join(part for part in (line.provider, line.region, line.zone) if part)
+    tier = "" if line.tier == "standard" else f" {line.tier}"
+    return f"{where} {line.instance_type} {line.gpu_count}x {line.gpu} {line.purchase}{tier}"
+
+
+def grouped(chosen: Chosen, by: str | None) -> tuple[list[str], Ints]:
+    """The names of the groups in order, and the group of each line. None is one group, "all"."""
+    if by is None:
+        return ["all"], np.zeros(len(chosen.lines), np.int64)
+    if by not in GROUPS:
+        raise UnknownName(f"cannot split by {by!r}", f"there are {', '.join(GROUPS)}")
+    named = [GROUPS[by](line) for line in chosen.lines]
+    names = sorted(set(named))
+    place = {name: number for number, name in enumerate(names)}
+    return names, np.asarray([place[name] for name in named], np.int64)
+
+
+def hours(seconds: int) -> float:
+    """Seconds as hours, to a hundredth."""
+    return round(seconds / 3600, 2)
+
+
+def zone_name(zone: tzinfo) -> str:
+    """The IANA name of a zone."""
+    return getattr(zone, "key", "UTC")
+
+
+def _placed(market: Market, question: Question) -> Callable[[Line], bool]:
+    """Whether a series is in the countries and at the level that were asked for."""
+    if not question.countries and question.level is None:
+        return lambda _line: True
+    rule = None if question.level is None else replace(market.rule, level=question.level)
+    judged: dict[tuple[str, str, str], bool] = {}
+
+    def passes(line: Line) -> bool:
+        key = (line.provider, line.region, line.tier)
+        if key not in judged:
+            place = market.atlas.place(line.provider, line.region)
+            judged[key] = (not question.countries or place.country in question.countries) and (
+                rule is None or isinstance(judge(place, rule, line.tier), Allowed)
+            )
+        return judged[key]
+
+    return passes
+
+
+def _explain(market: Market, question: Question) -> None:
+    """Say which name nothing is recorded of, if there is one."""
+    asked = (
+        ("gpu", "GPU", () if question.gpu is None else (question.gpu,)),
+        ("provider", "provider", question.providers),
+        ("region", "region", question.regions),
+        ("tier", "tier", question.tiers),
+        ("instance_type", "instance type", question.instance_types),
+    )
+    for column, word, names in asked:
+        recorded = asked_prices.known(market.connection, column) if names else []
+        folded = {one.casefold(): one for one in recorded}
+        for name in names:
+            if name not in recorded:
+                near = get_close_matches(name.casefold(), folded, n=1)
+                few = ", ".join(recorded[:6]) + (", ..." if len(recorded) > 6 else "")
+                hint = f"did you mean {folded[near[0]]}?" if near else f"there are {few}"
+                raise UnknownName(
+                    f"no price of {word} {name!r} is recorded",
+                    hint if recorded else "run: arbiter poll",
+                )
+
+
+def _rates(connection: Connection, sold: Sequence[str], currency: str, steps: Steps) -> Rates:
+    needed = sorted({*sold, currency} - {BASE})
+    if sold == [currency] or not needed:
+        return Rates({})
+    first, last = int(steps.begin.min()), int(steps.end.max())
+    return read_rates(connection, needed, _date(first), _date(last))
+
+
+def _recorded(market: Market, lines: Sequence[Line]) -> str | None:
+    """What is recorded of them at all, as a hint."""
+    found = asked_prices.reach(market.connection, [line.id for line in lines])
+    if found is None:
+        return None
+    return f"what is recorded begins on {_day(found[0])}, its newest change is of {_day(found[1])}"
+
+
+def _series(count: int) -> str:
+    return "series" if count == 1 else f"{count} series"
+
+
+def _date(instant: int) -> date:
+    return date.fromordinal(EPOCH.toordinal() + instant // DAY_S)
+
+
+def _day(instant: int) -> str:
+    return f"{datetime.fromtimestamp(instant, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,163 @@
+"""`price_day`: a row per series and UTC day, built from the change rows and never the other way.
+
+A day is built once it is over and its region was seen after it. Whoever writes into the past calls
+`forget`; what was forgotten is built again. Readers ask `daily`, which takes what is built and
+computes the rest, so that an answer never depends on how far the rollup has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, bindparam, delete, insert
+
+from arbiter.store import asked_prices
+from arbiter.store.asked_prices import Line
+from arbiter.store.tables import price_day
+
+if TYPE_CHECKING:
+    from arbiter.prices.steps import Ints
+
+DAY_S = 86_400
+
+COLUMNS = (
+    "series_id", "day", "seconds", "min_micros", "max_micros", "last_micros", "micros_seconds",
+    "changes",
+)  # fmt: skip
+"""Of the rows of `daily`, as in the table."""
+
+_AT_ONCE = 500  # series whose rows are held in memory together
+
+
+def build(connection: Connection, now: datetime) -> int:
+    """Write the days that are over and not there yet; returns how many rows were written.
+
+    Building twice writes nothing the second time.
+    """
+    written = 0
+    for first_day, lines in _unbuilt(connection, now):
+        untils = {one.id: _until(one, now) for one in lines}
+        rows = _computed(connection, lines, first_day, max(untils.values()), now)
+        rows = _whole(rows, untils)
+        if len(rows):
+            connection.execute(
+                insert(price_day), [dict(zip(COLUMNS, row, strict=True)) for row in rows.tolist()]
+            )
+        written += len(rows)
+    return written
+
+
+def forget(connection: Connection, since: Mapping[int, int]) -> None:
+    """Drop the days of series from an instant on: their change rows are not what they were.
+
+    Args:
+        since: series id -> epoch seconds of the earliest instant that has changed.
+    """
+    if since:
+        connection.execute(
+            delete(price_day).where(
+                price_day.c.series_id == bindparam("b_id"), price_day.c.day >= bindparam("b_day")
+            ),
+            [{"b_id": one, "b_day": instant // DAY_S} for one, instant in since.items()],
+        )
+
+
+def daily(
+    connection: Connection, lines: Sequence[Line], first_day: int, until_day: int, now: datetime
+) -> Ints:
+    """The days of series, built or not.
+
+    Args:
+        lines: ascending by id.
+        first_day, until_day: days since 1970-01-01 UTC, half-open.
+
+    Returns:
+        Rows of COLUMNS by series and day. A day on which no price stood has none; of a day that is
+        not over, `seconds` counts what has passed and was seen.
+    """
+    import numpy as np
+
+    built = asked_prices.built_days(connection, [one.id for one in lines], first_day, until_day)
+    newest = asked_prices.newest_days(connection)
+    parts = [built]
+    unbuilt = [one for one in lines if newest.get(one.id, -1) + 1 < until_day]
+    starts = {one.id: max(first_day, newest.get(one.id, -1) + 1) for one in unbuilt}
+    for start, some in _alike(unbuilt, starts):
+        parts.append(_computed(connection, some, start, until_day, now))
+    rows = np.concatenate(parts)
+    return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+
+
+def _unbuilt(connection: Connection, now: datetime) -> Iterator[tuple[int, list[Line]]]:
+    """Series with days to build, some at a time, and the first day of them."""
+    newest = asked_prices.newest_days(connection)
+    lines = [
+        one
+        for one in asked_prices.lines(connection)
+        if newest.get(one.id, -1) + 1 < _until(one, now)
+    ]
+    return _alike(lines, {one.id: newest.get(one.id, -1) + 1 for one in lines})
+
+
+def _alike(lines: Sequence[Line], starts: Mapping[int, int]) -> Iterator[tuple[int, list[Line]]]:
+    """Series of the same first day together, since what is read begins there for all of them."""
+    ordered = sorted(lines, key=lambda one: (starts[one.id], one.id))
+    for start, same in groupby(ordered, key=lambda one: starts[one.id]):
+        some = list(same)
+        for first in range(0, len(some), _AT_ONCE):
+            yield start, some[first : first + _AT_ONCE]
+
+
+def _until(line: Line, now: datetime) -> int:
+    """The first day that cannot be built yet: what still stands is known until it was seen."""
+    known = int(now.timestamp())
+    if line.seen_at is not None:
+        known = min(known, line.seen_at)
+    return known // DAY_S
+
+
+def _whole(rows: Ints, untils: Mapping[int, int]) -> Ints:
+    """Only the days of each series that can be built already."""
+    import numpy as np
+
+    ids, inverse = np.unique(rows[:, 0], return_inverse=True)
+    until = np.asarray([untils[one] for one in ids.tolist()], np.int64)
+    return rows[rows[:, 1] < until[inverse]]
+
+
+def _computed(
+    connection: Connection, lines: Sequence[Line], first_day: int, until_day: int, now: datetime
+) -> Ints:
+    """The days of series from their change rows, as COLUMNS."""
+    import numpy as np
+
+    from arbiter.prices.steps import changed, split, within
+    from arbiter.store.asked_prices import as_steps
+
+    begin, end = first_day * DAY_S, until_day * DAY_S
+    ids = [one.id for one in lines]
+    listed = as_steps(asked_prices.intervals(connection, ids, begin, end), lines, now)
+    # One second more at the beginning: a change at midnight is one against the day before.
+    steps = within(listed, begin - 1, end)
+    if not len(steps):
+        return np.empty((0, len(COLUMNS)), np.int64)
+    days = np.arange(int(steps.begin.min()) // DAY_S, until_day + 1, dtype=np.int64)
+    cut, cell = split(steps, days * DAY_S)
+    start = np.flatnonzero(np.diff(cut.line * len(days) + cell, prepend=-1))
+    last = np.append(start[1:], len(cut)) - 1
+    found = np.column_stack(
+        (
+            np.asarray(ids, np.int64)[cut.line[start]],
+            days[cell[start]],
+            np.add.reduceat(cut.seconds, start),
+            np.minimum.reduceat(cut.micros, start),
+            np.maximum.reduceat(cut.micros, start),
+            cut.micros[last],
+            np.add.reduceat(cut.micros * cut.seconds, start),
+            np.add.reduceat(changed(cut).astype(np.int64), start),
+        )
+    )
+    return found[found[:, 1] >= first_day]
