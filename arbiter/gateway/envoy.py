@@ -1,35 +1,29 @@
 """The gateway as an Envoy that this module drives with files and an administration socket.
 
-    <state>/services.json   what every service is served by; all other files follow from it
-            conf/*.json     what Envoy watches (`arbiter.gateway.files`)
-            past.json       counts of processes that were replaced
-            lock            held while any of this is changed
-            run-*/          the processes (`arbiter.gateway.process`)
-
-The files hold keys, so the folder is for this user alone. A file is replaced as a whole, and only
-after that does Envoy read it; what it refuses it leaves aside, and goes on with what it had.
+A file is replaced as a whole, and only after that does Envoy read it; what it refuses it leaves
+aside, and goes on with what it had.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from arbiter.errors import GatewayError
 from arbiter.gateway import binary, files
+from arbiter.gateway.addresses import address_of, target
 from arbiter.gateway.admin import Host
 from arbiter.gateway.base import Backend, BackendState, Counts, GatewayHealth
 from arbiter.gateway.boot import CLUSTERS_FILE, ROUTES, ROUTES_FILE, bootstrap
+from arbiter.gateway.clusters import cluster_names, endpoints_file, standby
 from arbiter.gateway.process import Run, Runs, Wanted
+from arbiter.gateway.state import Counted, State
 
 TAKEN_S = 10.0
 """Within which a running Envoy must have taken a file. It takes some 10 ms, but for a new cluster
@@ -91,8 +85,7 @@ class EnvoyGateway:
         drain_s: float = 600.0,
         program: Callable[[], Path] = binary.find,
     ) -> None:
-        self._state = state.absolute()
-        self._conf = self._state / "conf"
+        self._state = State(state)
         self._keys = keys
         self._host, self._port = host, port
         shown = f"[{host}]" if ":" in host else host
@@ -100,10 +93,10 @@ class EnvoyGateway:
         self._workers = workers
         self._program = program
         self._checked: Path | None = None
-        self._runs = Runs(self._state, drain_s, self._remember)
+        self._runs = Runs(self._state.path, drain_s, self._remember)
         self._looks: dict[tuple[str, str], _Look] = {}
         self._addresses: dict[str, str] = {}
-        self._last: dict[str, Counter[tuple[str, str]]] = {}
+        self._last: dict[str, Counted] = {}
         self._error: str | None = None
 
     # --- the process ----------------------------------------------------------------------------
@@ -114,20 +107,20 @@ class EnvoyGateway:
             program = self._program()
             wanted = Wanted(
                 program,
-                bootstrap(str(self._conf), self._host, self._port),
+                bootstrap(str(self._state.conf), self._host, self._port),
                 self._host,
                 self._port,
                 self._workers,
             )
-            with self._locked():
+            with self._state.locked():
                 current = self._runs.newest()
                 if current is None or current.wanted != wanted.digest:
                     self._check(program)
-                    self._write(self._services())
+                    self._write(self._state.services())
                     self._runs.ensure(wanted)
                 else:
                     self._runs.ensure(wanted)
-                    self._apply(self._services())
+                    self._apply(self._state.services())
                 self._runs.retire()
 
     def _check(self, program: Path) -> None:
@@ -137,22 +130,25 @@ class EnvoyGateway:
 
     def health(self) -> GatewayHealth:
         """How the process is."""
-        current = self._runs.newest()
-        retiring = sum(1 for run in self._runs.alive() if run.draining_since is not None)
+        try:
+            current = self._runs.newest()
+            retiring = sum(1 for run in self._runs.alive() if run.draining_since is not None)
+        except OSError as error:
+            return GatewayHealth(False, error=f"the gateway's files cannot be read: {error}")
         if current is None:
             return GatewayHealth(
                 False, error=self._error or "the gateway does not run", retiring=retiring
             )
         try:
             version = current.admin.version()
-            rejected = sum(_numbers(current.admin.stats(_REJECTED)).values())
+            rejected = _refusals(current)
         except GatewayError as error:
             return GatewayHealth(False, error=str(error), retiring=retiring)
         return GatewayHealth(True, version, rejected, self._error, retiring)
 
     def stop(self) -> None:
         """End every process, whatever it answers. For the end of a demo or a test; see start()."""
-        with self._locked():
+        with self._state.locked():
             for run in self._runs.alive():
                 run.end()
 
@@ -164,8 +160,8 @@ class EnvoyGateway:
 
     def serve(self, service: str, backends: Sequence[Backend]) -> None:
         """Make these the service's backends; a drain waits until another is found healthy."""
-        with self._told(), self._locked():
-            services = self._services()
+        with self._told(), self._state.locked():
+            services = self._state.services()
             wanted = tuple(sorted(backends, key=lambda one: one.cluster))
             held = _held(services.get(service, ()), wanted)
             if held != wanted and self._runs.newest() is not None:
@@ -175,11 +171,11 @@ class EnvoyGateway:
 
     def forget(self, service: str) -> None:
         """Drop the service."""
-        with self._told(), self._locked():
-            services = self._services()
+        with self._told(), self._state.locked():
+            services = self._state.services()
             if services.pop(service, None) is not None:
                 self._apply(services)
-                (self._conf / files.endpoints_file(service)).unlink(missing_ok=True)
+                self._state.remove(endpoints_file(service))
 
     def active(self, service: str, cluster: str) -> int:
         """Requests that the backend is answering."""
@@ -211,12 +207,12 @@ class EnvoyGateway:
             self._last[run.path.name] = _counted(run)
             for name, hosts in run.admin.hosts().items():
                 active[name.removesuffix(".standby")] += sum(one.active for one in hosts.values())
-        total = sum(self._last.values(), start=self._past())
+        total = sum(self._last.values(), start=self._state.past())
         return {
             service: Counts(
                 **{name: total[service, name] for name in _FIGURES}, active=active[service]
             )
-            for service in self._services()
+            for service in self._state.services()
         }
 
     # --- what Envoy is told ---------------------------------------------------------------------
@@ -236,49 +232,43 @@ class EnvoyGateway:
             raise GatewayError("the gateway does not run", "it is started at the next tick")
         rendered = self._render(services)
         order = [CLUSTERS_FILE, ROUTES_FILE]
-        if self._shrinks(services):
+        if not self._state.written_clusters() <= cluster_names(services):
             order.reverse()
         endpoints = [name for name in rendered if name not in order]
-        self._keep(services)
+        self._state.keep_services(services)
+        refusals = _refusals(current)
         for name in (*endpoints, *order):
-            _write_whole(self._conf / name, rendered[name])
+            self._state.write(name, rendered[name])
             if name in order:
-                self._await_taken(current, {name: rendered[name]})
-        self._await_taken(current, rendered)
+                self._await_taken(current, {name: rendered[name]}, refusals)
+        self._await_taken(current, rendered, refusals)
 
-    def _shrinks(self, services: Services) -> bool:
-        """Whether clusters that Envoy has are not wanted any more."""
-        told = _read(self._conf / CLUSTERS_FILE).get("resources", ())
-        return not {one["name"] for one in told} <= files.cluster_names(services)
-
-    def _await_taken(self, run: Run, written: Mapping[str, str]) -> None:
+    def _await_taken(self, run: Run, written: Mapping[str, str], refusals: int) -> None:
         expected = {_version_stat(name): files.version_of(text) for name, text in written.items()}
         end = time.monotonic() + TAKEN_S
         while missing := _not_taken(run, expected):
-            if time.monotonic() > end:
+            refused = _refusals(run) > refusals
+            if refused or time.monotonic() > end:
                 names = sorted(name for name in written if _version_stat(name) in missing)
+                what = ", ".join(names) or "its clusters"
                 raise GatewayError(
-                    f"the gateway did not take {', '.join(names) or 'its clusters'} "
+                    f"the gateway {'refused' if refused else 'did not take'} {what} "
                     "and goes on as before",
-                    f"compare {self._conf} with `envoy` {run.admin.version()}'s reference",
+                    f"look at {self._state.conf}",
                 )
             time.sleep(_STEP_S)
 
     def _render(self, services: Services) -> dict[str, str]:
         return files.render(
-            str(self._conf), services, self._keys(), self._resolved(services), _authorities()
+            str(self._state.conf), services, self._keys(), self._resolved(services), _authorities()
         )
-
-    def _keep(self, services: Services) -> None:
-        self._conf.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_whole(self._state / "services.json", _dumped(services))
 
     def _write(self, services: Services) -> None:
         """Write every file, while no Envoy reads them."""
         rendered = self._render(services)
-        self._keep(services)
+        self._state.keep_services(services)
         for name, text in rendered.items():
-            _write_whole(self._conf / name, text)
+            self._state.write(name, text)
 
     def _await_another(
         self, service: str, held: Sequence[Backend], wanted: Sequence[Backend]
@@ -304,19 +294,19 @@ class EnvoyGateway:
         if current is None:
             return False
         seen = current.admin.hosts().get(service, {})
-        places = (files.address_of(one, self._addresses) for one in backends)
+        places = (address_of(one, self._addresses) for one in backends)
         return any(place in seen and seen[place].healthy for place in places)
 
     def _hosts(self, service: str, cluster: str) -> list[Host]:
         """The backend as each process sees it; empty where none knows it."""
-        known = [one for one in self._services().get(service, ()) if one.cluster == cluster]
+        known = [one for one in self._state.services().get(service, ()) if one.cluster == cluster]
         if not known:
             return []
         if known[0].state is BackendState.STANDBY:
-            place, envoys = None, files.standby(service)
+            place, envoys = None, standby(service)
         else:
             self._resolved({service: tuple(known)})
-            place, envoys = files.address_of(known[0], self._addresses), service
+            place, envoys = address_of(known[0], self._addresses), service
         found = []
         for run in self._runs.alive():
             seen = run.admin.hosts().get(envoys, {})
@@ -327,7 +317,7 @@ class EnvoyGateway:
         """Addresses of the hosts that have names; one that cannot be looked up keeps its last."""
         for backends in services.values():
             for backend in backends:
-                host, port, _ = files.target(backend)
+                host, port, _ = target(backend)
                 if backend.state is BackendState.STANDBY:
                     continue  # Envoy looks it up
                 with suppress(OSError):
@@ -335,22 +325,7 @@ class EnvoyGateway:
                     self._addresses[host] = str(found[0][4][0])
         return self._addresses
 
-    # --- what is kept ---------------------------------------------------------------------------
-
-    def _services(self) -> Services:
-        told = _read(self._state / "services.json")
-        return {
-            service: tuple(
-                Backend(**{**one, "state": BackendState(one["state"])}) for one in backends
-            )
-            for service, backends in told.items()
-        }
-
-    def _past(self) -> Counter[tuple[str, str]]:
-        told = _read(self._state / "past.json")
-        return Counter(
-            {(service, name): n for service, one in told.items() for name, n in one.items()}
-        )
+    # --- what is kept ----------------------------------------------------------------------------
 
     def _remember(self, run: Run) -> None:
         """Keep the counts of a process that is about to be ended."""
@@ -363,23 +338,7 @@ class EnvoyGateway:
         gone = [name for name in self._last if name not in running]
         if not gone:
             return
-        kept: dict[str, dict[str, int]] = {}
-        total = sum((self._last.pop(name) for name in gone), self._past())
-        for (service, name), number in total.items():
-            kept.setdefault(service, {})[name] = number
-        _write_whole(self._state / "past.json", json.dumps(kept))
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Alone with the state folder, which is made when it is missing."""
-        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._state.chmod(0o700)
-        descriptor = os.open(self._state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        self._state.keep_past(sum((self._last.pop(name) for name in gone), self._state.past()))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -403,9 +362,9 @@ _STATS = {"upstream_rq_completed": "requests", "upstream_rq_5xx": "errors"}
 _STATS |= {"upstream_rq_retry": "retried"}
 
 
-def _counted(run: Run) -> Counter[tuple[str, str]]:
+def _counted(run: Run) -> Counted:
     """(service, figure) -> number of one process."""
-    found = Counter[tuple[str, str]]()
+    found = Counted()
     pattern = r"^vhost\.clients\.route\..*\.upstream_rq_(completed|5xx|retry)$"
     for name, value in _numbers(run.admin.stats(pattern)).items():
         service, _, stat = name.removeprefix("vhost.clients.route.").rpartition(".")
@@ -430,6 +389,10 @@ def _held(before: Sequence[Backend], wanted: Sequence[Backend]) -> tuple[Backend
         else one
         for one in wanted
     )
+
+
+def _refusals(run: Run) -> int:
+    return sum(_numbers(run.admin.stats(_REJECTED)).values())
 
 
 def _version_stat(name: str) -> str:
@@ -458,29 +421,3 @@ def _authorities() -> str:
             "this machine has no file of certificate authorities", "apt-get install ca-certificates"
         )
     return found[0]
-
-
-def _dumped(services: Services) -> str:
-    told = {name: [asdict(one) for one in backends] for name, backends in services.items()}
-    return json.dumps(told, indent=1, sort_keys=True) + "\n"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where it is missing or not whole, for the loop tells it again."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Replace a file as a whole, for this user alone, if it says something else."""
-    with suppress(FileNotFoundError):
-        if path.read_text(encoding="utf-8") == text:
-            return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    draft.replace(path)
