@@ -7,35 +7,53 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from datetime import datetime
 from operator import is_
 from pathlib import PurePath
 
 from arbiter import registry
 from arbiter.clock import Clock
-from arbiter.domain import Purchase
-from arbiter.errors import ProviderError, StoreError
-from arbiter.provider import PricedOffer, Progress, Provider, Skip
+from arbiter.errors import ProviderError, RateLimited, StoreError
+from arbiter.gate import FAR_FROM_PEERS, WORTHLESS, Doubt, series_key
+from arbiter.gatekeeper import Gatekeeper
+from arbiter.provider import Parsed, PricedOffer, Progress, Provider, Skip
 from arbiter.quality import malformed, screen
 from arbiter.settings import Settings
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook, Screened, write_poll
+from arbiter.store.signals import write_signals
 
 SUSPECT_ROWS = 10
 """A poll of fewer rows is not judged by its share of malformed ones."""
 
+SAMPLES = 200
+"""Rows that are kept of an answer of which nothing is used."""
+
+_NOTHING = Parsed(())
+
 
 @dataclass(frozen=True, slots=True)
-class _Brought:
-    """What a poll brought, before any of it is stored."""
+class Brought:
+    """What a poll brought, before any of it is stored.
+
+    Attributes:
+        offers: what is plausible by itself; suspects: what is not.
+        samples: of an answer of which nothing is used.
+    """
 
     row: PollRow
+    parsed: Parsed = _NOTHING
     offers: Sequence[PricedOffer] = ()
-    covered: frozenset[tuple[str, Purchase]] = frozenset()
+    suspects: Sequence[Doubt] = ()
+    samples: tuple[str, ...] = ()
 
 
 def poll_provider(
-    provider: Provider, store: Store, book: PriceBook, clock: Clock, progress: Progress
+    provider: Provider,
+    store: Store,
+    book: PriceBook,
+    clock: Clock,
+    progress: Progress,
+    keeper: Gatekeeper | None = None,
 ) -> PollRow:
     """Poll one provider and store what changed.
 
@@ -43,22 +61,44 @@ def poll_provider(
     the row: its state is "failed" or "degraded", with the reasons.
 
     Args:
-        provider, book: keep both between polls: they recognise what has not changed.
+        provider, book, keeper: keep them between polls: they recognise what has not changed.
 
     Raises:
         StoreError: the database failed; nothing of this poll was written.
     """
-    started = clock.now()
-    brought = _ask(provider, book, started, clock, progress)
+    brought = ask(provider, book, clock, progress)
+    return record(brought, store, book, keeper or Gatekeeper(provider.name), clock)
+
+
+def record(
+    brought: Brought, store: Store, book: PriceBook, keeper: Gatekeeper, clock: Clock
+) -> PollRow:
+    """Judge what a poll brought, and store it, in one transaction.
+
+    Raises:
+        StoreError: the database failed; nothing of this poll was written.
+    """
+    started = brought.row.started_at
     row = replace(brought.row, finished_at=max(started, clock.now()))  # a clock may be set back
     try:
         with store.begin() as connection:
-            if row.state != "failed":
-                return book.record(connection, brought.offers, brought.covered, row)
-            write_poll(connection, row)
+            book.refresh(connection)  # from here on no other process writes prices
+            if row.state == "failed":
+                if brought.samples:
+                    keeper.hold_answer(connection, row, brought.samples)
+                write_poll(connection, row)
+            else:
+                parsed = brought.parsed
+                judged = keeper.judge(
+                    connection, brought.offers, brought.suspects, parsed.covered, row
+                )
+                write_signals(connection, row.provider, parsed, row.finished_at)
+                row = book.record(connection, judged.offers, judged.covered, judged.row)
+                keeper.follow(connection)
             return row
     except BaseException:
         book.forget()
+        keeper.forget()
         raise
 
 
@@ -104,33 +144,51 @@ def poll_providers(
         raise failure
 
 
-def _ask(
-    provider: Provider, book: PriceBook, started: datetime, clock: Clock, progress: Progress
-) -> _Brought:
+def ask(provider: Provider, book: PriceBook, clock: Clock, progress: Progress) -> Brought:
     """Fetch, parse and screen: no database in here, and no error comes out."""
+    started = clock.now()
     row = PollRow(provider.name, started, started, "failed")
     try:
         fetched = provider.fetch(progress)
         parsed = provider.parse(fetched, clock.now())
         screened = _screened(book, parsed.offers)
     except ProviderError as error:
-        return _Brought(replace(row, reasons=(_one_line(str(error)),)))
+        wait_s = error.retry_after if isinstance(error, RateLimited) else None
+        return Brought(replace(row, reasons=(_one_line(str(error)),), wait_s=wait_s))
     except Exception as error:  # noqa: BLE001  a provider's bug must not stop the others
-        return _Brought(replace(row, reasons=(_bug(provider.name, error),)))
-    offers, skips = screened.kept, [*parsed.skips, *screened.left_out]
+        return Brought(replace(row, reasons=(_bug(provider.name, error),)))
+    skips = parsed.skips
     wrong = sum(1 for skip in skips if skip.malformed)
     row = replace(row, skips=dict(Counter(skip.reason for skip in skips)), malformed=wrong)
-    rows = wrong + len(offers)
-    if rows >= SUSPECT_ROWS and wrong > rows / 2:
-        reason = f"{wrong} of {rows} rows are malformed ({_worst(skips)}); none was used"
-        return _Brought(replace(row, reasons=(reason,)))
+    doubtful = wrong + len(screened.left_out)
+    rows = doubtful + len(screened.kept)
+    if rows >= SUSPECT_ROWS and doubtful > rows / 2:
+        return _refused(row, skips, screened, rows)
     reasons = tuple(map(_one_line, fetched.degraded))
     row = replace(row, state="degraded" if reasons else "ok", reasons=reasons)
-    return _Brought(row, offers, parsed.covered)
+    return Brought(row, parsed, screened.kept, screened.left_out)
+
+
+def _refused(row: PollRow, skips: Sequence[Skip], screened: Screened, rows: int) -> Brought:
+    """Nothing of an answer is used when more than half of it cannot be right."""
+    wrong = [skip for skip in skips if skip.malformed]
+    wrong += [malformed(one.reason, one.offer) for one in screened.left_out]
+    counted = Counter(skip.reason for skip in wrong)
+    worst = counted.most_common(1)[0][0]
+    reason = f"{len(wrong)} of {rows} rows are malformed ({worst}); none was used"
+    added = Counter(one.reason for one in screened.left_out)
+    row = replace(
+        row,
+        reasons=(reason,),
+        skips=dict(Counter(row.skips) + added),
+        malformed=len(wrong),
+    )
+    samples = tuple(f"{skip.reason}: {skip.sample}" for skip in wrong[:SAMPLES])
+    return Brought(row, samples=samples)
 
 
 def _screened(book: PriceBook, offers: Sequence[PricedOffer]) -> Screened:
-    """The offers to believe, and those left out. The same objects are not judged twice."""
+    """The offers that are plausible, and the others. The same objects are not judged twice."""
     last = book.screened
     if last is None or len(last.offers) != len(offers) or not all(map(is_, last.offers, offers)):
         last = book.screened = _screen(offers)
@@ -139,12 +197,12 @@ def _screened(book: PriceBook, offers: Sequence[PricedOffer]) -> Screened:
 
 def _screen(offers: Sequence[PricedOffer]) -> Screened:
     sound = [offer for offer in offers if offer.price.micros > 0 and offer.gpu_count > 0]
-    kept, doubtful = screen(sound)
+    kept, implausible = screen(sound)
+    left_out = [Doubt(series_key(offer), offer, FAR_FROM_PEERS) for offer in implausible]
     if len(sound) < len(offers):  # a provider that breaks its contract
-        reason = "price or number of GPUs is not above 0"
         worthless = (one for one in offers if one.price.micros <= 0 or one.gpu_count < 1)
-        doubtful += [malformed(reason, offer) for offer in worthless]
-    return Screened(tuple(offers), kept, doubtful)
+        left_out += [Doubt(series_key(offer), offer, WORTHLESS) for offer in worthless]
+    return Screened(tuple(offers), kept, left_out)
 
 
 def _bug(name: str, error: Exception) -> str:
@@ -152,11 +210,6 @@ def _bug(name: str, error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{PurePath(last.filename).name}:{last.lineno}"
     return f"{name} failed inside: {type(error).__name__} at {where}; please report it"
-
-
-def _worst(skips: Sequence[Skip]) -> str:
-    counted = Counter(skip.reason for skip in skips if skip.malformed)
-    return counted.most_common(1)[0][0]
 
 
 def _one_line(text: str) -> str:

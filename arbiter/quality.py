@@ -62,7 +62,7 @@ def read_price(amount: object, currency: str = "USD") -> Price:
     return Price.of(value, currency)
 
 
-def screen(offers: Sequence[PricedOffer]) -> tuple[list[PricedOffer], list[Skip]]:
+def screen(offers: Sequence[PricedOffer]) -> tuple[list[PricedOffer], list[PricedOffer]]:
     """Separate the offers whose price is out of all proportion to their peers'.
 
     Peers are the offers of one poll with the same GPU, purchase and currency. Where there are at
@@ -71,7 +71,7 @@ def screen(offers: Sequence[PricedOffer]) -> tuple[list[PricedOffer], list[Skip]
     the widest spread seen between zones is fivefold.
 
     Returns:
-        The offers kept, in their order, and a malformed Skip for each of the others.
+        The offers kept, and the others, each in their order.
     """
     groups: dict[tuple[str, str, str], list[int]] = {}
     for offer in offers:
@@ -83,16 +83,14 @@ def screen(offers: Sequence[PricedOffer]) -> tuple[list[PricedOffer], list[Skip]
     if not wild:
         return list(offers), []
     kept: list[PricedOffer] = []
-    skips: list[Skip] = []
+    implausible: list[PricedOffer] = []
     for offer in offers:
         key = (offer.gpu, offer.purchase, offer.price.currency)
         low, high = limits[key]
         per_gpu = offer.price.micros // offer.gpu_count
-        if key in wild and not low <= per_gpu <= high:
-            skips.append(_implausible(offer))
-        else:
-            kept.append(offer)
-    return kept, skips
+        is_wild = key in wild and not low <= per_gpu <= high
+        (implausible if is_wild else kept).append(offer)
+    return kept, implausible
 
 
 def _limits(peers: list[int]) -> tuple[int, int]:
@@ -105,8 +103,3 @@ def _limits(peers: list[int]) -> tuple[int, int]:
 
 def _reaches_outside(peers: list[int], limits: tuple[int, int]) -> bool:
     return min(peers) < limits[0] or max(peers) > limits[1]
-
-
-def _implausible(offer: PricedOffer) -> Skip:
-    sample = f"{offer.instance_type} {offer.purchase} {offer.region}: {offer.price}"
-    return Skip("implausible price", malformed=True, sample=sample[:120])

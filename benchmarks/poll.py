@@ -21,6 +21,7 @@ from typing import Any
 from _report import arguments, interleaved, report, row
 
 from arbiter.clock import SystemClock
+from arbiter.gatekeeper import Gatekeeper
 from arbiter.ingest import poll_provider
 from arbiter.provider import Fetched, Page, Parsed, Progress, ProviderSettings
 from arbiter.store.engine import Store
@@ -126,6 +127,7 @@ class Ours:
         self._prices = market()
         self._store = Store(f"sqlite:///{folder / 'arbiter.db'}")
         self._book, self._provider = PriceBook("azure"), Received()
+        self._keeper = Gatekeeper("azure")
         first = self._poll()
         if (first.offers, first.changes, first.state) != (OFFERS, OFFERS, "ok"):
             raise AssertionError(f"the first poll was {first}")
@@ -175,7 +177,12 @@ class Ours:
         if not arrived:
             self._provider.pages = encode(self._prices)
         return poll_provider(
-            self._provider, self._store, self._book, SystemClock(), lambda _note: None
+            self._provider,
+            self._store,
+            self._book,
+            SystemClock(),
+            lambda _note: None,
+            self._keeper,
         )
 
 

@@ -21,6 +21,7 @@ class PollRow:
         changes: price rows written; withdrawn: series that are no longer sold.
         skips: reason -> count; malformed: how many rows should not have looked as they did.
         reasons: why it is degraded or failed.
+        wait_s: seconds for which the provider asked to be left alone; not stored.
     """
 
     provider: str
@@ -33,6 +34,7 @@ class PollRow:
     skips: Mapping[str, int] = field(default_factory=dict)
     malformed: int = 0
     reasons: tuple[str, ...] = ()
+    wait_s: float | None = field(default=None, compare=False)
 
 
 def write_poll(connection: Connection, row: PollRow) -> int:

@@ -131,7 +131,7 @@ def test_a_bug_in_a_provider_is_a_failed_poll(store: Store, where: str, told: st
     (5, 5, "ok"),
     (5, 6, "failed"),
     (4, 5, "ok"),  # nine rows are too few to judge
-    (0, 9, "ok"),
+    (0, 9, "degraded"),  # and yet the region has no prices any more
     (0, 10, "failed"),
 ])  # fmt: skip
 def test_more_than_half_malformed_refuses_the_whole_batch(
@@ -158,8 +158,8 @@ def test_wild_and_worthless_prices_are_left_out_and_counted(store: Store) -> Non
     provider.sells([*many(20), priced(instance_type="slip", usd="900.00"), *wrong])
     row = poll(provider, store)
 
-    assert (row.state, row.offers, row.malformed) == ("ok", 20, 3)
-    assert row.skips == {"implausible price": 1, "price or number of GPUs is not above 0": 2}
+    assert (row.state, row.offers, row.malformed) == ("degraded", 20, 3)
+    assert row.skips == {"far from its peers": 1, "price or number of GPUs is not above 0": 2}
 
 
 def test_a_second_poll_of_the_same_objects_counts_the_same(store: Store) -> None:
@@ -344,12 +344,12 @@ def test_progress_goes_to_its_own_provider(store: Store, sellers: dict[str, Fake
     assert notes == ["bb, poll 1"]
 
 
-def test_covered_and_empty_withdraws(store: Store) -> None:
+def test_covered_and_gone_withdraws(store: Store) -> None:
     provider, book = FakeProvider("one", many(2)), PriceBook("one")
     clock = FakeClock(datetime(2026, 11, 1, tzinfo=UTC))
     poll(provider, store, book, clock)
     clock.advance(timedelta(minutes=5).total_seconds())
-    provider.sells([], covered=[("eu-north-1", Purchase.SPOT)])
+    provider.sells(many(1), covered=[("eu-north-1", Purchase.SPOT)])
     row = poll(provider, store, book, clock)
-    assert (row.state, row.withdrawn) == ("ok", 2)
-    assert standing(store) == set()
+    assert (row.state, row.withdrawn) == ("ok", 1)
+    assert standing(store) == {("one", "m0", 1_000_000)}
