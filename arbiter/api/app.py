@@ -13,6 +13,7 @@ from arbiter import __version__
 from arbiter.api.guard import Guard
 from arbiter.api.metrics import Metrics
 from arbiter.api.page import Page, page_routes
+from arbiter.api.prices import price_routes
 from arbiter.api.routes import encoded, routes
 from arbiter.api.shapes import ErrorShape
 from arbiter.api.sources import Sources
@@ -39,6 +40,7 @@ def create_app(sources: Sources, metrics: Metrics, names: Iterable[str] = ()) ->
         responses={404: {"model": ErrorShape}, 422: {"model": ErrorShape}},
     )
     app.include_router(routes(sources, metrics))
+    app.include_router(price_routes(sources))
     app.include_router(page_routes(Page(sources)))
     static = resource_dir("templates") / "dashboard" / "static"
     app.mount("/static", StaticFiles(directory=static), name="static")

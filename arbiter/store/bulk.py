@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 
+from arbiter.store import rollups
 from arbiter.store.prices import alone
 from arbiter.store.retention import kept_since
 from arbiter.store.spool import LAST_SECOND, TIME_BITS, Ints, Origin, PastPrices, SeriesFacts
@@ -127,6 +128,7 @@ class _Writer:
         if not accounts:
             return Written(self._past.rows)
         self._connection.execute(insert(price_import), accounts)
+        rollups.forget(self._connection, dict.fromkeys(sorted(self._touched), self._since))
         return Written(
             self._past.rows,
             int(self._rows.sum()),
