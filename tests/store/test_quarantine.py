@@ -13,9 +13,11 @@ from arbiter.errors import Unreachable
 from arbiter.gatekeeper import Gatekeeper
 from arbiter.ingest import poll_provider
 from arbiter.provider import PricedOffer, Skip
+from arbiter.regions import load_atlas
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook
 from arbiter.store.quarantine import Case, cases
+from arbiter.store.quotes import read_quotes
 from arbiter.testing import FakeClock, FakeProvider, priced
 
 SPOT, OD = Purchase.SPOT, Purchase.ON_DEMAND
@@ -115,6 +117,21 @@ def test_the_last_good_price_grows_older_though_its_region_is_seen(world: World)
     (case,) = world.standing()
     assert case.rows[0].seen_at == before
     assert world.seen() == {"eu-north-1": 0}
+
+
+def test_its_quote_is_as_old_as_its_price_was_seen(world: World) -> None:
+    world.poll(*shop())
+    before = world.clock.now()
+    for _ in range(3):
+        world.poll(cheap(), *shop()[1:])
+    with world.store.read() as connection:
+        quotes = read_quotes(lambda sql: connection.exec_driver_sql(sql).all(), load_atlas())
+    ages = {quote.offer.instance_type: quote.observed_at for quote in quotes}
+    assert ages == {"m0": before, **dict.fromkeys(("m1", "m2", "m3"), world.clock.now())}
+    world.poll(*shop())
+    with world.store.read() as connection:
+        quotes = read_quotes(lambda sql: connection.exec_driver_sql(sql).all(), load_atlas())
+    assert {quote.observed_at for quote in quotes} == {world.clock.now()}
 
 
 def test_one_bad_row_does_not_sink_the_others(world: World) -> None:
