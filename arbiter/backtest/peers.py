@@ -7,6 +7,7 @@ replicas that are not ready.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from arbiter.backtest.view import (
@@ -106,22 +107,25 @@ class SpotHedge:
 
 
 class EvenSpread:
-    """Each replica has a zone of its own turn and waits for it, as fixed groups per zone do."""
+    """Each launch goes to the zone with the fewest of ours, whatever it costs and did before."""
 
     def __init__(self, setting: Setting) -> None:
-        self._zones = len(setting.zones)
+        self._zones = range(len(setting.zones))
 
     def tick(self, view: View) -> Orders:
-        """Fill every zone up to its share."""
+        """Launch what is missing; a zone that refuses is passed over until the next tick."""
         held = list(view.spot)
+        count = Counter(one.zone for one in held)
         yield from _end_surplus(view, held, view.replicas)
-        for zone in range(self._zones):
-            share = (view.replicas - zone + self._zones - 1) // self._zones
-            while view.attempts and sum(one.zone == zone for one in held) < share:
-                outcome = yield Launch(zone)
-                if not isinstance(outcome, Instance):
-                    break
+        willing = list(self._zones)
+        while len(held) < view.replicas and view.attempts and willing:
+            zone = min(willing, key=lambda one: (count[one], one))
+            outcome = yield Launch(zone)
+            if isinstance(outcome, Instance):
                 held.append(outcome)
+                count[zone] += 1
+            else:
+                willing.remove(zone)
         yield from _stand_in(view, max(0, view.replicas - sum(map(view.is_ready, held))))
         return FOREVER if len(held) >= view.replicas else None
 
