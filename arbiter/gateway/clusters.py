@@ -159,7 +159,8 @@ def _replicas(folder: str, service: str, trusted: str) -> Json:
             "base_ejection_time": "5s",  # at most: a health check that passes ends it
             "max_ejection_percent": 100,
         },
-        # With few replicas the least busy one is found exactly; a draw of two would often miss it.
+        # The less busy one of two drawn at random. Always the least busy one of all would be a
+        # replica that refuses everything at once, and a retry would find it again and again.
         "load_balancing_policy": {
             "policies": [
                 {
@@ -168,7 +169,7 @@ def _replicas(folder: str, service: str, trusted: str) -> Json:
                         "typed_config": {
                             "@type": f"{_TYPE}.extensions.load_balancing_policies.least_request.v3"
                             ".LeastRequest",
-                            "selection_method": "FULL_SCAN",
+                            "choice_count": 2,
                         },
                     }
                 }

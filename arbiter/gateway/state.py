@@ -90,7 +90,7 @@ class State:
     def written_clusters(self) -> set[str]:
         """Names of the clusters that Envoy was told of last."""
         told = _read(self.conf / CLUSTERS_FILE).get("resources", ())
-        return {one["name"] for one in told}
+        return {one["name"] for one in told if "name" in one}
 
 
 def _read(path: Path) -> dict[str, Any]:

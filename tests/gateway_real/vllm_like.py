@@ -1,4 +1,4 @@
-"""A small vLLM-like server that does what a test asks of it: `python upstream.py NAME [--key KEY]`.
+"""A small vLLM-like server that does what a test asks: `python vllm_like.py NAME [--key KEY]`.
 
 It prints its port. How an answer comes is said in the body's "arbiter" object: `first` seconds
 before anything, `tokens` events with `gap` seconds between them, `break_after` tokens. What a
@@ -149,6 +149,7 @@ async def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--key")
     parser.add_argument("--model", default="tiny")
@@ -160,7 +161,7 @@ async def main() -> None:
         tls.load_cert_chain(*given.tls)
     upstream = Upstream(given.name, given.key, given.model)
     server = await asyncio.start_server(
-        upstream.connection, "127.0.0.1", given.port, limit=1 << 26, backlog=1024, ssl=tls
+        upstream.connection, given.host, given.port, limit=1 << 26, backlog=1024, ssl=tls
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
