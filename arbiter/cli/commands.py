@@ -31,5 +31,7 @@ PRICES: dict[str, tuple[str, str]] = {
     "changes": ("changes", "Every change of a price, newest first."),
     "seasonality": ("seasonality", "The profile of a week, hour by hour."),
     "as-of": ("as_of", "What stood at an instant."),
+    "export": ("export", "Recorded prices into a file: CSV, Parquet or XLSX."),
+    "import": ("import_", "Past prices from a provider's own history, or from a file."),
     "rates": ("rates", "Reference rates of currencies: list, load, fetch."),
 }

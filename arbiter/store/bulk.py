@@ -97,7 +97,7 @@ class _Writer:
         self._watched: dict[int, tuple[int, int]] = {}  # by series id; places on the axis
         self._asked: set[int] = set()
         self._rows = np.zeros(len(past.origins), np.int64)
-        self._touched: set[int] = set()
+        self._touched: dict[int, int] = {}  # series id -> the earliest instant written
         self._since, self._until = LAST_SECOND, 0
 
     def write(self, chunk: Stretches) -> None:
@@ -138,6 +138,13 @@ class _Writer:
             frozenset(self._touched),
         )
 
+    def _touch(self, ids: Ints, since: Ints) -> None:
+        order = np.lexsort((since, ids))
+        touched, first = np.unique(ids[order], return_index=True)
+        earliest = since[order][first]
+        for series_id, instant in zip(touched.tolist(), earliest.tolist(), strict=True):
+            self._touched[series_id] = min(instant, self._touched.get(series_id, instant))
+
     def _insert(self, rows: Stretches) -> None:
         if not rows.rows:
             return
@@ -153,7 +160,7 @@ class _Writer:
         else:
             _insert_many(self._connection, columns)
         self._rows += np.bincount(rows.origin, minlength=len(self._rows))
-        self._touched.update(np.unique(columns[0]).tolist())
+        self._touch(columns[0], columns[1])
         self._since = min(self._since, int(columns[1].min()))
         self._until = max(self._until, int(columns[2].max()))
 

@@ -28,8 +28,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 GROUPS = ("gpu", "provider", "region", "tier", "purchase", "instance-type", "series")
 
 
-def choosing(command: Command) -> Command:
-    """The options that choose series and unit."""
+def filtering(command: Command) -> Command:
+    """The options that choose series."""
     options = (
         click.option("--gpu", metavar="NAME", shell_complete=complete_gpu, help="Only this GPU."),
         click.option(
@@ -59,6 +59,14 @@ def choosing(command: Command) -> Command:
             "--sovereignty", metavar="LEVEL", shell_complete=complete_level,
             help="Only what passes any, transfer, eea, eu, eu-operator or eu-certified.",
         ),
+    )  # fmt: skip
+    return _with(command, options)
+
+
+def choosing(command: Command) -> Command:
+    """The options that choose series and unit."""
+    options = (
+        filtering,
         click.option(
             "--currency", metavar="CODE",
             help="USD, EUR, ... by the reference rate of the day.  [default: the prices' own]",
