@@ -1,4 +1,4 @@
-"""AWS: spot prices per zone and on-demand prices per region.
+"""AWS: spot prices per zone and on-demand prices per region, signals, and the past of spot.
 
 With credentials, as boto3 finds them, everything comes from the account's own APIs. Without, two
 public feeds stand in: spot prices of whole regions, with no word on their age, and the price list.
@@ -7,6 +7,7 @@ public feeds stand in: spot prices of whole regions, with no word on their age, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -14,9 +15,20 @@ import msgspec
 
 from arbiter.clock import Clock, SystemClock
 from arbiter.domain import Purchase
-from arbiter.errors import BadAnswer, ProviderError
-from arbiter.provider import Fetched, Page, Parsed, PricedOffer, Progress, ProviderSettings, Skip
-from arbiter_providers import aws_account, aws_on_demand, aws_spot
+from arbiter.errors import BadAnswer, MissingCredentials, ProviderError
+from arbiter.provider import (
+    Fetched,
+    Page,
+    Parsed,
+    ParsedHistory,
+    PastPrice,
+    PricedOffer,
+    Progress,
+    ProviderSettings,
+    Signal,
+    Skip,
+)
+from arbiter_providers import aws_account, aws_history, aws_on_demand, aws_signals, aws_spot
 from arbiter_providers._regions import european_regions
 from arbiter_providers.aws_public import PublicFeeds
 from arbiter_providers.aws_types import Machines, described
@@ -36,7 +48,7 @@ class Aws:
 
     `settings.endpoint` (or AWS_ENDPOINT_URL) stands in for all of AWS, the public feeds
     included. `settings.options`: `profile`, a profile of the AWS configuration; `cache_dir`, a
-    folder for the public price lists.
+    folder for the public price lists; `signals`, false to ask for prices only.
     """
 
     name = "aws"
@@ -45,33 +57,84 @@ class Aws:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._public = PublicFeeds(settings, self._clock)
+        self._signals = aws_signals.Signals(settings, self._clock)
 
     def fetch(self, progress: Progress) -> Fetched:
-        """The account's prices, or the public ones where there are no credentials.
+        """The account's prices, or the public ones where there are no credentials; and signals.
 
         Raises:
             BadCredentials: every region refused the credentials that are set.
             ProviderError: nothing usable came back.
         """
-        regions = self._settings.regions or european_regions(self.name)
+        session = aws_account.session(self._settings)
+        with ThreadPoolExecutor(1) as beside:
+            advisor = beside.submit(self._signals.advisor)
+            pages, degraded = self._prices(session, progress)
+            scores = self._scores(session, pages)
+            return Fetched((*pages, *advisor.result(), *scores), (*degraded, *self._signals.notes))
+
+    def fetch_history(self, since: datetime, until: datetime, progress: Progress) -> Fetched:
+        """The spot prices between two instants, up to 90 days back. Asks for an account.
+
+        Raises:
+            MissingCredentials: there are no credentials.
+            ProviderError: no region answered.
+        """
         session = aws_account.session(self._settings)
         if session is None:
-            return Fetched(*self._public.fetch(regions, progress))
+            raise MissingCredentials(
+                "aws: past spot prices are told to accounts only", "set AWS credentials"
+            )
+        account = aws_account.Account(session, self._settings, self._clock)
+        now = self._clock.now()
+        return Fetched(*aws_history.fetch(account, self._regions, since, until, now, progress))
+
+    def parse_history(self, fetched: Fetched, now: datetime) -> ParsedHistory:
+        """Each price of each zone and type, with the instants between which it stood.
+
+        Raises:
+            BadAnswer: a page is not what its feed promises.
+        """
+        rows = _Rows(fetched.pages)
+        machines = _machines(rows.of("instance-types"))
+        zones = {region: _zones(one) for region, one in rows.of("availability-zones").items()}
+        found = [
+            one
+            for region, history in rows.of("spot-price-history").items()
+            for one in aws_history.stretches(history, region, machines, zones.get(region, {}), now)
+        ]
+        return ParsedHistory(
+            [one for one in found if isinstance(one, PastPrice)],
+            [one for one in found if isinstance(one, Skip)],
+        )
+
+    @property
+    def _regions(self) -> tuple[str, ...]:
+        return self._settings.regions or european_regions(self.name)
+
+    def _prices(self, session: Any, progress: Progress) -> aws_history.Answers:
+        if session is None:
+            return self._public.fetch(self._regions, progress)
         account = aws_account.Account(session, self._settings, self._clock)
         try:
-            return Fetched(*account.fetch(regions, progress))
+            return account.fetch(self._regions, progress)
         except BadAnswer as refusal:
-            return self._without_account(refusal, regions, progress)
+            return self._without_account(refusal, progress)
 
-    def _without_account(
-        self, refusal: BadAnswer, regions: Sequence[str], progress: Progress
-    ) -> Fetched:
+    def _scores(self, session: Any, pages: Sequence[Page]) -> tuple[Page, ...]:
+        """For the regions that the account has just used."""
+        used = {page.region for page in pages if page.feed == "spot-price-history"}
+        if session is None or not used:
+            return ()
+        return self._signals.scores(session, [one for one in self._regions if one in used])
+
+    def _without_account(self, refusal: BadAnswer, progress: Progress) -> aws_history.Answers:
         """The public feeds where the account's APIs do not exist, as on a stand-in without them."""
         try:
-            pages, degraded = self._public.fetch(regions, progress)
+            pages, degraded = self._public.fetch(self._regions, progress)
         except ProviderError:
             raise refusal from None
-        return Fetched(pages, (refusal.message, *degraded))
+        return pages, (refusal.message, *degraded)
 
     def parse(self, fetched: Fetched, now: datetime) -> Parsed:
         """Every feed's rows, with the GPUs that the account's answer or the table gives them.
@@ -92,7 +155,14 @@ class Aws:
                     skips.append(one)
                 else:
                     offers[one.region, one.zone, one.instance_type, one.purchase] = one
-        return Parsed(tuple(offers.values()), tuple(skips), frozenset(covered))
+        signals, kinds = aws_signals.read(rows.signals, machines, self._regions)
+        return Parsed(
+            tuple(offers.values()),
+            (*skips, *(one for one in signals if isinstance(one, Skip))),
+            frozenset(covered),
+            [one for one in signals if isinstance(one, Signal)],
+            kinds,
+        )
 
 
 _Found = tuple[str, Purchase | None, Iterable[PricedOffer | Skip]]
@@ -104,11 +174,14 @@ class _Rows:
 
     def __init__(self, pages: Iterable[Page]) -> None:
         self.spot_feeds: list[tuple[list[str] | None, bytes | str]] = []
+        self.signals: list[Page] = []
         self._rows: dict[tuple[str, str], list[Any]] = {}
         self._unfinished: dict[tuple[str, str], bool] = {}
         for page in pages:
             if page.feed == "spot-feed":
                 self.spot_feeds.append(_spot_feed_body(page.body))
+            elif page.feed in (aws_signals.ADVISOR_FEED, aws_signals.SCORES_FEED):
+                self.signals.append(page)
             else:
                 self._add(page)
 

@@ -1,7 +1,7 @@
 """Asking AWS with an account: instance types, zones, spot prices and list prices, by boto3.
 
 Needs ec2:DescribeInstanceTypes, ec2:DescribeAvailabilityZones, ec2:DescribeSpotPriceHistory and
-pricing:GetProducts, all of them read-only.
+pricing:GetProducts, and for signals ec2:GetSpotPlacementScores; all of them are read-only.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Account:
         Raises:
             ProviderError: no region answered for spot prices.
         """
-        clients = {region: self._client("ec2", region) for region in regions}
+        clients = {region: self.client("ec2", region) for region in regions}
         spot, refused = ask_regions(
             regions, lambda region: self._spot(clients[region], region), progress, workers=WORKERS
         )
@@ -104,21 +104,22 @@ class Account:
         notes: list[str] = []
         types: Sequence[str] = tuple(TYPES)
         try:
-            pages = self._instance_types(ec2, region)
+            pages = self.instance_types(ec2, region)
             types = [item["InstanceType"] for page in pages for item in page.body["InstanceTypes"]]
         except (BadCredentials, BadAnswer, RateLimited) as error:
             notes.append(f"{region}: GPUs by the built-in table, {error.message}")
         history = self._spot_history(ec2, region, types) if types else [_no_spot(region)]
         if not all(row.get("AvailabilityZoneId") for page in history for row in _rows(page)):
             try:
-                pages += self._zones(ec2, region)
+                pages += self.zones(ec2, region)
             except ProviderError as error:
                 notes.append(f"{region}: spot prices without stable zones, {error.message}")
         return [*pages, *history], notes
 
-    def _instance_types(self, ec2: Any, region: str) -> list[Page]:
+    def instance_types(self, ec2: Any, region: str) -> list[Page]:
+        """What the machines of a region have for GPUs."""
         patterns = [{"Name": "instance-type", "Values": list(PATTERNS)}]
-        bodies = _paged(ec2.describe_instance_types, region, Filters=patterns)
+        bodies = paged(ec2.describe_instance_types, region, Filters=patterns)
         return [
             Page(
                 "instance-types",
@@ -131,7 +132,7 @@ class Account:
     def _spot_history(self, ec2: Any, region: str, types: Sequence[str]) -> list[Page]:
         # A window of no length brings the price that stands now, of every zone and type.
         now = self._clock.now()
-        bodies = _paged(
+        bodies = paged(
             ec2.describe_spot_price_history,
             region,
             StartTime=now,
@@ -142,14 +143,15 @@ class Account:
         )
         return [Page("spot-price-history", region, body) for body in bodies]
 
-    def _zones(self, ec2: Any, region: str) -> list[Page]:
+    def zones(self, ec2: Any, region: str) -> list[Page]:
+        """The account's names of a region's zones, with their stable ids."""
         body = _call(ec2.describe_availability_zones, region, AllAvailabilityZones=True)
         return [Page("availability-zones", region, body)]
 
     def _on_demand(
         self, regions: Sequence[str], progress: Progress
     ) -> tuple[list[Page], list[str]]:
-        pricing = self._client("pricing", PRICING_REGION)
+        pricing = self.client("pricing", PRICING_REGION)
         answers, errors = ask_regions(
             regions, lambda region: self._products(pricing, region), progress, workers=WORKERS
         )
@@ -171,7 +173,7 @@ class Account:
         return [
             Page("products", region, body)
             for types in _values(sorted(TYPES))
-            for body in _paged(
+            for body in paged(
                 pricing.get_products,
                 region,
                 ServiceCode="AmazonEC2",
@@ -179,7 +181,12 @@ class Account:
             )
         ]
 
-    def _client(self, service: str, region: str) -> Any:
+    def client(self, service: str, region: str) -> Any:
+        """A boto3 client of this account.
+
+        Raises:
+            BadAnswer: the endpoint or the region is none.
+        """
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
@@ -229,18 +236,21 @@ def _values(types: Sequence[str]) -> Iterator[str]:
         yield joined
 
 
-def _paged(call: Callable[..., Any], region: str, **request: Any) -> list[dict[str, Any]]:
+def paged(call: Callable[..., Any], region: str, **request: Any) -> Iterator[dict[str, Any]]:
     """Every page. An empty NextToken ends as an absent one does; one that returns ends it too,
-    and then the last page still carries it, which marks the answer as cut short."""
-    bodies: list[dict[str, Any]] = []
+    and then the last page still carries it, which marks the answer as cut short.
+
+    Raises:
+        ProviderError: a page was refused or did not come.
+    """
     seen: set[str] = set()
     token = ""
-    while True:
+    for _ in range(MOST_PAGES):
         body = _call(call, region, **request, **({"NextToken": token} if token else {}))
-        bodies.append(body)
+        yield body
         token = body.get("NextToken") or ""
-        if not token or token in seen or len(bodies) == MOST_PAGES:
-            return bodies
+        if not token or token in seen:
+            return
         seen.add(token)
 
 

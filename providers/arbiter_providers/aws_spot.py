@@ -49,15 +49,7 @@ def spot_history(
     """
     newest: dict[tuple[str, str], PricedOffer] = {}
     for raw in rows:
-        try:
-            row = msgspec.convert(raw, _SpotRow)
-            offer = _spot_offer(row, region, machines, zones, now)
-        except msgspec.ValidationError as error:
-            yield malformed(f"row of the wrong shape: {error}", raw)
-            continue
-        except Malformed as error:
-            yield malformed(str(error), raw)
-            continue
+        offer = spot_offer(raw, region, machines, zones, now, oldest=OLDEST)
         if isinstance(offer, Skip):
             yield offer
             continue
@@ -71,12 +63,40 @@ def spot_history(
     yield from newest.values()
 
 
+def spot_offer(
+    raw: Any,
+    region: str,
+    machines: Machines,
+    zones: Mapping[str, str],
+    now: datetime,
+    *,
+    oldest: timedelta | None = None,
+) -> PricedOffer | Skip:
+    """One row of DescribeSpotPriceHistory: its Timestamp is the `priced_at`.
+
+    Args:
+        oldest: how old it may be; None where it may be as old as it likes.
+    """
+    try:
+        row = msgspec.convert(raw, _SpotRow)
+        return _spot_offer(row, region, machines, zones, now, oldest)
+    except msgspec.ValidationError as error:
+        return malformed(f"row of the wrong shape: {error}", raw)
+    except Malformed as error:
+        return malformed(str(error), raw)
+
+
 def _age_rank(offer: PricedOffer) -> tuple[datetime, int]:
     return offer.priced_at or datetime.min.replace(tzinfo=UTC), offer.price.micros
 
 
 def _spot_offer(
-    row: _SpotRow, region: str, machines: Machines, zones: Mapping[str, str], now: datetime
+    row: _SpotRow,
+    region: str,
+    machines: Machines,
+    zones: Mapping[str, str],
+    now: datetime,
+    oldest: timedelta | None,
 ) -> PricedOffer | Skip:
     if not row.InstanceType:
         raise Malformed("row without InstanceType")
@@ -92,8 +112,8 @@ def _spot_offer(
         raise Malformed("row without Timestamp")
     if row.Timestamp > now:
         return Skip("not valid yet")
-    if now - row.Timestamp > OLDEST:
-        raise Malformed(f"spot price older than {OLDEST.days} days")
+    if oldest is not None and now - row.Timestamp > oldest:
+        raise Malformed(f"spot price older than {oldest.days} days")
     return PricedOffer(
         tier="standard",
         region=region,
