@@ -75,7 +75,7 @@ def run(
     factory = named(policy) if isinstance(policy, str) else policy
     name = label or (policy if isinstance(policy, str) else type(policy).__name__)
     result = play(market, factory, name, replicas, conditions)
-    return bounded(result, market, replicas, conditions) if with_bound else result
+    return bounded(result, least(market, replicas, conditions)) if with_bound else result
 
 
 def play(
@@ -125,19 +125,28 @@ def omniscient(market: Market, replicas: Demand, conditions: Conditions) -> Resu
     )
 
 
-def bounded(result: Result, market: Market, replicas: Demand, conditions: Conditions) -> Result:
+def bounded(result: Result, value: float) -> Result:
     """The result with the bound beside it.
 
     Raises:
         BoundBroken: the run is below it.
     """
-    steps = demand(replicas, market)
-    least = _bound(market, conditions.setting(market), steps, conditions.warm_up).j
-    if result.j < least - SLACK:
+    if result.j < value - SLACK:
         raise BoundBroken(
-            f"{result.policy} on {market.name} comes to {result.j:.6f}, below the bound {least:.6f}"
+            f"{result.policy} on {result.market} comes to {result.j:.6f}, "
+            f"below the bound of {value:.6f}"
         )
-    return replace(result, bound=least)
+    return replace(result, bound=value)
+
+
+def least(market: Market, replicas: Demand, conditions: Conditions) -> float:
+    """The omniscient bound on J.
+
+    Raises:
+        ArbiterError: the conditions do not fit the market, or the solver is missing.
+    """
+    steps = demand(replicas, market)
+    return _bound(market, conditions.setting(market), steps, conditions.warm_up).j
 
 
 @lru_cache(maxsize=64)
