@@ -305,12 +305,14 @@ class Candidate:
         usd_per_mtok: dollars per million output tokens at the profile's load.
         tokens_per_s: estimated output tokens per second of the whole machine.
         variant: the quantization that was found cheapest there.
+        marks: what else is to be known of the offer ("no_discount"); a mark refuses nothing.
     """
 
     quote: Quote
     tokens_per_s: Decimal
     usd_per_mtok: Decimal
     variant: str
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,12 @@ def dump(value: Any) -> str:
 
 
 def offer_dict(
-    quote: Quote, usd_per_mtok: Decimal | None = None, tokens_per_s: Decimal | None = None
+    quote: Quote,
+    usd_per_mtok: Decimal | None = None,
+    tokens_per_s: Decimal | None = None,
+    marks: Sequence[str] = (),
 ) -> Dict:
-    """An offer with its price, and with its score where a model was sized on it."""
+    """An offer with its price and marks, and with its score where a model was sized on it."""
     offer = quote.offer
     place = offer.place
     return {
@@ -62,12 +65,15 @@ def offer_dict(
         "observed_at": quote.observed_at,
         "operator": place.operator,
         "operator_country": place.operator_country,
+        "marks": list(marks),
     }
 
 
 def candidate_dict(candidate: Candidate) -> Dict:
     """An offer that passed every rule."""
-    return offer_dict(candidate.quote, candidate.usd_per_mtok, candidate.tokens_per_s)
+    return offer_dict(
+        candidate.quote, candidate.usd_per_mtok, candidate.tokens_per_s, candidate.marks
+    )
 
 
 def refused_dict(refused: RefusedOffer) -> Dict:

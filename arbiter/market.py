@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from arbiter.domain import Candidate, Offer, OfferKey, Purchase, Quote, Refusal, RefusedOffer
-from arbiter.money import MICROS
+from arbiter.money import MICROS, Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile
 from arbiter.sizing import Fit, NoFit, fit, usd_per_mtok
 from arbiter.sovereignty import Refused, Verdict, judge
+
+NO_DISCOUNT = "no_discount"
+"""The mark of a spot offer at or above the on-demand price of the same machine in the same region:
+it saves nothing, may be taken back, and is probably empty."""
 
 Failure = tuple[str, str]
 """A rule that refused, and why."""
@@ -54,7 +58,7 @@ def sift(
     what fits, how it may be bought, what it costs, and what was refused lately.
 
     Args:
-        not_launchable: provider -> why nothing is launched there.
+        not_launchable: provider, or provider/tier -> why nothing is launched there.
         refusals: remembered capacity failures; those that have run out are ignored.
     """
     sieve = _ModelSieve(now, profile, policy, not_launchable or {}, refusals, quotes)
@@ -89,10 +93,12 @@ class Listed:
     Attributes:
         quotes: what may be used, cheapest per GPU-hour first.
         refused: the others, each with the first rule that left it out.
+        marks: what is to be known of those that may be used, where there is something.
     """
 
     quotes: tuple[Quote, ...]
     refused: tuple[RefusedOffer, ...]
+    marks: Mapping[OfferKey, tuple[str, ...]] = field(default_factory=dict)
 
 
 def list_offers(
@@ -113,20 +119,25 @@ def list_offers(
             kept.append(quote)
         else:
             refused.append(RefusedOffer(quote.offer, *failed))
-    kept.sort(key=_per_gpu)
-    return Listed(tuple(kept), tuple(refused))
+    marks = {one.offer.key: marked for one in kept if (marked := sieve.marks(one))}
+
+    def order(quote: Quote) -> tuple[float, bool, str]:
+        micros, key = quote.price.micros if quote.price else 0, quote.offer.key
+        return micros / quote.offer.gpu_count, key in marks, str(key)
+
+    kept.sort(key=order)
+    return Listed(tuple(kept), tuple(refused), marks)
 
 
-def _per_gpu(quote: Quote) -> tuple[float, str]:
-    micros = quote.price.micros if quote.price else 0
-    return micros / quote.offer.gpu_count, str(quote.offer.key)
+def rank(candidate: Candidate) -> tuple[Decimal, bool, int, str]:
+    """The order of preference: cost per token, then price, then name, so that ties are settled.
 
-
-def rank(candidate: Candidate) -> tuple[Decimal, int, str]:
-    """The order of preference: cost per token, then price, then name, so that ties are settled."""
+    At the same cost what bears a mark comes last: on-demand before spot without a discount.
+    """
     price = candidate.quote.price
     return (
         candidate.usd_per_mtok,
+        bool(candidate.marks),
         price.micros if price else 0,
         str(candidate.quote.offer.key),
     )
@@ -169,6 +180,8 @@ class _Sieve:
         if isinstance(verdict, Refused):
             return verdict.rule, verdict.reason
         blocked = self._not_launchable.get(offer.provider)
+        if blocked is None and offer.tier != "standard":
+            blocked = self._not_launchable.get(f"{offer.provider}/{offer.tier}")
         return None if blocked is None else ("not_launchable", blocked)
 
     def _purchase(self, offer: Offer) -> Failure | None:
@@ -186,7 +199,7 @@ class _Sieve:
         return verdict
 
     def _price(self, quote: Quote) -> Failure | None:
-        offer, price = quote.offer, quote.price
+        price = quote.price
         if price is None or price.micros <= 0:
             return "price_unknown", "no price is known"
         if quote.observed_at < self._oldest:
@@ -195,8 +208,6 @@ class _Sieve:
             return "stale", "seen in the future: the clock has moved back"
         if price.currency != "USD":
             return "currency_unconverted", f"priced in {price.currency} and no rate is known"
-        if offer.purchase is Purchase.SPOT and self._undiscounted(offer, price.micros):
-            return "no_discount", "spot costs as much as on-demand: dear and probably empty"
         cap = self._policy.max_usd_per_hour
         if cap is not None and price.micros > cap * MICROS:
             return "price_above_cap", f"{price} an hour is above the cap of {cap} USD"
@@ -211,9 +222,15 @@ class _Sieve:
             f"{what} at {refusal.at:%H:%M} UTC, tried again after {refusal.until:%H:%M}"
         )
 
-    def _undiscounted(self, offer: Offer, micros: int) -> bool:
+    def marks(self, quote: Quote) -> tuple[str, ...]:
+        """What is to be known of an offer that may be used."""
+        offer, price = quote.offer, quote.price
+        if offer.purchase is not Purchase.SPOT or price is None:
+            return ()
         on_demand = self._on_demand.get(_machine(offer))
-        return on_demand is not None and micros >= on_demand
+        if on_demand is None or on_demand.currency != price.currency:
+            return ()
+        return (NO_DISCOUNT,) if price.micros >= on_demand.micros else ()
 
 
 class _ModelSieve(_Sieve):
@@ -257,7 +274,7 @@ class _ModelSieve(_Sieve):
         if cap is not None and cost > cap:
             return "price_above_cap", f"{cost} USD per million tokens is above the cap of {cap}"
         return self._capacity(offer) or Candidate(
-            quote, fitted.tokens_per_s, cost, fitted.variant.quantization
+            quote, fitted.tokens_per_s, cost, fitted.variant.quantization, self.marks(quote)
         )
 
     def _fit(self, offer: Offer) -> Fit | NoFit:
@@ -273,10 +290,10 @@ def _machine(offer: Offer) -> tuple[str, str, str, str]:
     return offer.provider, offer.tier, offer.region, offer.instance_type
 
 
-def _on_demand_prices(quotes: Sequence[Quote]) -> dict[tuple[str, str, str, str], int]:
-    """Machine -> on-demand price per hour in micros."""
+def _on_demand_prices(quotes: Sequence[Quote]) -> dict[tuple[str, str, str, str], Price]:
+    """Machine -> on-demand price per hour."""
     return {
-        _machine(quote.offer): quote.price.micros
+        _machine(quote.offer): quote.price
         for quote in quotes
         if quote.offer.purchase is Purchase.ON_DEMAND and quote.price is not None
     }

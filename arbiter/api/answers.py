@@ -112,7 +112,7 @@ def offers(
             refusals=snapshot.refusals,
         )
         rows = [
-            OfferShape(**explain.offer_dict(quote))
+            OfferShape(**explain.offer_dict(quote, marks=listed.marks.get(quote.offer.key, ())))
             for quote in listed.quotes
             if wanted(quote.offer)
         ]

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class OfferShape:
-    """An offer that passed every rule."""
+    """An offer that passed every rule; a mark ("no_discount") is to be known and refuses nothing."""
 
     provider: str
     region: str
@@ -29,6 +29,7 @@ class OfferShape:
     observed_at: datetime
     operator: str | None
     operator_country: str | None
+    marks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from arbiter.cli.app import App
     from arbiter.profiles import Profile
 
-Row = tuple[Quote, Decimal | None, Decimal | None]
-"""A quote, its dollars per million output tokens, and its output tokens per second."""
+Row = tuple[Quote, Decimal | None, Decimal | None, Sequence[str]]
+"""A quote, its dollars per million output tokens, its output tokens per second, and its marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,12 @@ def ask(
         listed = list_offers(
             now, standing.quotes, policy, not_launchable=blocked, refusals=standing.refusals
         )
-        rows = [(quote, None, None) for quote in listed.quotes if wanted(quote.offer)]
+        marks = listed.marks
+        rows = [
+            (quote, None, None, marks.get(quote.offer.key, ()) if marks else ())
+            for quote in listed.quotes
+            if wanted(quote.offer)
+        ]
         refused = listed.refused
     else:
         sifted = sift(
@@ -110,7 +115,7 @@ def ask(
             refusals=standing.refusals,
         )
         rows = [
-            (one.quote, one.usd_per_mtok, one.tokens_per_s)
+            (one.quote, one.usd_per_mtok, one.tokens_per_s, one.marks)
             for one in sifted.candidates
             if wanted(one.quote.offer)
         ]

@@ -123,7 +123,7 @@ def _print(asked: Asked, limit: int, *, refused: bool, explain: bool) -> None:
 def _cells(asked: Asked, row: Row) -> tuple[str, ...]:
     from arbiter.explain import age
 
-    quote, cost, speed = row
+    quote, cost, speed, marks = row
     offer = quote.offer
     return (
         offer.provider,
@@ -131,7 +131,7 @@ def _cells(asked: Asked, row: Row) -> tuple[str, ...]:
         offer.place.country or "?",
         offer.instance_type,
         f"{offer.gpu} x{offer.gpu_count}",
-        offer.purchase.value,
+        " ".join((offer.purchase.value, *(f"({mark})" for mark in marks))),
         _money(quote),
         str(speed) if speed is not None else "-",
         str(cost) if cost is not None else "-",
@@ -199,7 +199,7 @@ def _refused_line(one: RefusedOffer) -> str:
 
 _OF_THE_GPU = frozenset({"gpu_unknown", "gpu_not_supported", "gpu_not_in_profile", "does_not_fit"})
 _OF_THE_MACHINE = frozenset(
-    {"price_unknown", "no_discount", "price_above_cap", "capacity_refused", "currency_unconverted"}
+    {"price_unknown", "price_above_cap", "capacity_refused", "currency_unconverted"}
 )
 
 

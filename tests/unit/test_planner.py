@@ -63,12 +63,28 @@ def test_an_old_quote_is_stale_and_one_from_the_future_too() -> None:
     assert plan(NOW, quotes, fleet(), EU).refused_by_rule == {"stale": 2}
 
 
-def test_spot_without_a_discount_is_refused() -> None:
-    quotes = [quote("0.80"), on_demand("0.80")]
+@pytest.mark.parametrize("spot", ["0.80", "0.90"])
+def test_spot_without_a_discount_is_marked_and_comes_after_on_demand(spot: str) -> None:
+    quotes = [quote(spot), on_demand("0.80")]
     made = plan(NOW, quotes, fleet(), EU)
-    assert made.refused_by_rule == {"no_discount": 1}
+    assert made.refused_by_rule == {}
+    assert [one.marks for one in made.candidates] == [(), ("no_discount",)]
     assert made.actions[0].offer is not None
     assert made.actions[0].offer.purchase is Purchase.ON_DEMAND
+
+
+def test_spot_without_a_discount_is_taken_where_nothing_else_is_allowed() -> None:
+    made = plan(NOW, [quote("0.80"), on_demand("0.80")], fleet(), replace(EU, on_demand=False))
+    assert made.actions[0].offer is not None
+    assert made.actions[0].offer.purchase is Purchase.SPOT
+
+
+def test_a_discount_is_seen_by_machine_region_and_currency() -> None:
+    quotes = [quote("0.80"), on_demand("0.81"), on_demand("0.10", region="eu-west-1")]
+    marks = {
+        one.quote.offer.purchase: one.marks for one in plan(NOW, quotes, fleet(), EU).candidates
+    }
+    assert marks == {Purchase.SPOT: (), Purchase.ON_DEMAND: ()}
 
 
 def test_a_cap_refuses_what_is_above_it() -> None:
@@ -79,6 +95,17 @@ def test_a_cap_refuses_what_is_above_it() -> None:
 def test_a_cloud_that_cannot_be_launched_on_is_only_recorded() -> None:
     blocked = fleet(not_launchable={"aws": "SkyPilot does not support it"})
     assert plan(NOW, [quote("0.3")], blocked, EU).refused_by_rule == {"not_launchable": 1}
+
+
+def test_a_tier_that_cannot_be_launched_on_leaves_the_others_of_its_cloud() -> None:
+    asked = replace(EU, sovereignty=Rule(Level.ANY))
+    community = quote("0.3")
+    community = replace(community, offer=replace(community.offer, tier="community"))
+    blocked = fleet(not_launchable={"aws/community": "SkyPilot does not know it"})
+    made = plan(NOW, [quote("0.5"), community], blocked, asked)
+    assert made.refused_by_rule == {"not_launchable": 1}
+    assert made.actions[0].offer is not None
+    assert made.actions[0].offer.tier == "standard"
 
 
 def test_a_kept_replica_needs_nothing() -> None:

@@ -16,6 +16,7 @@ PURE = (
     "countries",
     "domain",
     "explain",
+    "gate",
     "gpus",
     "market",
     "money",
@@ -45,6 +46,7 @@ STANDARD = frozenset(
         "math",
         "operator",
         "re",
+        "statistics",
         "typing",
     }
 )
