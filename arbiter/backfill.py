@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from arbiter.clock import Clock
 from arbiter.errors import ArbiterError
-from arbiter.provider import HistoryProvider, ParsedHistory, PastPrice, Progress, Provider, Skip
+from arbiter.provider import HistoryProvider, ParsedHistory, PastPrice, Progress, Provider
 from arbiter.quality import screen
 from arbiter.store import bulk
 from arbiter.store.bulk import Written
@@ -117,23 +117,24 @@ def _backfill(
 
 def _screened(history: ParsedHistory) -> tuple[list[PastPrice], Mapping[str, int], int]:
     """The prices to believe, and what was left out: judged as those of a poll are."""
-    offers = [past.offer for past in history.prices]
-    believed, doubtful = screen(offers)
+    sound = [past for past in history.prices if _is_sound(past)]
+    believed, _ = screen([past.offer for past in sound])
     kept_ids = {id(offer) for offer in believed}
-    kept = [past for past in history.prices if id(past.offer) in kept_ids and _ends_later(past)]
-    skips: list[Skip] = [*history.skips, *doubtful]
-    reasons = Counter(skip.reason for skip in skips)
-    malformed = sum(skip.malformed for skip in skips)
-    backwards = len(believed) - len(kept)
-    if backwards:
-        reasons["ends before it begins"] += backwards
-    return kept, dict(reasons), malformed + backwards
+    kept = [past for past in sound if id(past.offer) in kept_ids]
+    reasons = Counter(skip.reason for skip in history.skips)
+    wrong = {
+        "price, number of GPUs or end of a price cannot be": len(history.prices) - len(sound),
+        "implausible price": len(sound) - len(kept),
+    }
+    reasons.update({reason: rows for reason, rows in wrong.items() if rows})
+    malformed = sum(skip.malformed for skip in history.skips) + sum(wrong.values())
+    return kept, dict(reasons), malformed
 
 
-def _ends_later(past: PastPrice) -> bool:
-    return past.valid_to is None or int(past.valid_from.timestamp()) < int(
-        past.valid_to.timestamp()
-    )
+def _is_sound(past: PastPrice) -> bool:
+    offer, end = past.offer, past.valid_to
+    ends_later = end is None or int(past.valid_from.timestamp()) < int(end.timestamp())
+    return offer.price.micros > 0 and offer.gpu_count > 0 and ends_later
 
 
 def _key(provider: Provider) -> str:

@@ -128,7 +128,8 @@ class _Writer:
         if not accounts:
             return Written(self._past.rows)
         self._connection.execute(insert(price_import), accounts)
-        rollups.forget(self._connection, dict.fromkeys(sorted(self._touched), self._since))
+        old = {one: since for one, since in self._touched.items() if one < self._first_id}
+        rollups.forget(self._connection, old)
         return Written(
             self._past.rows,
             int(self._rows.sum()),
