@@ -1,0 +1,212 @@
+"""A policy file in a backtest: the daemon's own plan() in the place of a policy.
+
+The machines of a market are all alike, so which model they serve does not matter: one profile and
+one GPU stand in for all. Caps per million tokens, which need the real ones, are left aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from arbiter.backtest.view import FOREVER, Buy, End, Instance, Launch, Orders, Setting, View
+from arbiter.domain import (
+    Action,
+    ActionKind,
+    Offer,
+    OfferKey,
+    Place,
+    Purchase,
+    Quote,
+    Refusal,
+    Replica,
+    ReplicaState,
+    Service,
+)
+from arbiter.money import Price
+from arbiter.planner import Fleet, plan
+from arbiter.policy import DAY, Policy, next_refusal
+from arbiter.profiles import Profile, load_profile
+from arbiter.sovereignty import Level, Rule
+
+MACHINE = ("stand-in", "L4", 1)
+MODEL = "llama8b"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""Any instant will do: plan() only compares instants."""
+ROUNDS = 12
+"""Times that plan() is asked in one tick: the daemon looks six times a minute, and once more
+after each refusal."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Makes a run of plan() under a policy; can be pickled.
+
+    Args:
+        places: the facts of each zone, where the policy's rule of sovereignty is to be asked;
+            None: it is left aside, as on a market that was recorded elsewhere.
+        tiers: the product tier of each zone, beside its places.
+    """
+
+    policy: Policy
+    places: tuple[Place, ...] | None = None
+    tiers: tuple[str, ...] | None = None
+
+    def __call__(self, setting: Setting) -> PlannedPolicy:
+        """The policy of one run."""
+        rule = self.policy.sovereignty if self.places else Rule(level=Level.ANY)
+        policy = replace(self.policy, sovereignty=rule, max_usd_per_mtok=None)
+        places = self.places or tuple(Place("recorded", zone.region) for zone in setting.zones)
+        tiers = self.tiers or ("standard",) * len(places)
+        return PlannedPolicy(policy, setting, places, tiers)
+
+
+class PlannedPolicy:
+    """plan() in one run, with the memory that the daemon keeps in its database."""
+
+    def __init__(
+        self, policy: Policy, setting: Setting, places: Sequence[Place], tiers: Sequence[str]
+    ) -> None:
+        self._policy, self._setting = policy, setting
+        self._profile = _profile(setting)
+        self._offers = [
+            _offer(place, tier, zone.name, Purchase.SPOT)
+            for zone, place, tier in zip(setting.zones, places, tiers, strict=True)
+        ]
+        self._zones = {offer.key: number for number, offer in enumerate(self._offers)}
+        first = {
+            (place.provider, place.region): _offer(place, tier, None, Purchase.ON_DEMAND)
+            for place, tier in zip(places, tiers, strict=True)
+        }
+        self._bought = list(first.values())
+        self._refusals: dict[OfferKey, Refusal] = {}
+        self._moves: list[datetime] = []
+        self._replicas: dict[int, Replica] = {}  # by the machine's id
+        self._launched = 0
+
+    def tick(self, view: View) -> Orders:
+        """Ask plan() until it has nothing more to do now."""
+        now = START + timedelta(seconds=view.tick * self._setting.tick_s)
+        for instance in view.lost:
+            replica = self._replicas.pop(instance.id)
+            self._remember(replica.offer.key, now, lost=True)
+        self._ripen(view, now)
+        quotes = self._quotes(view, now)
+        for _ in range(ROUNDS):
+            fleet = self._fleet(view, now)
+            decided = plan(now, quotes, fleet, self._policy)
+            if not decided.actions:
+                return self._calm_until(view, now)
+            for action in decided.actions:
+                if action.kind is not ActionKind.LAUNCH:
+                    yield from self._end(action)
+                elif not view.attempts and self._is_spot(action):
+                    return None
+                else:
+                    yield from self._launch(action, now)
+        return None
+
+    # --- what plan() is given -----------------------------------------------------------------
+
+    def _quotes(self, view: View, now: datetime) -> list[Quote]:
+        spot = [
+            Quote(offer, Price(micros), now)
+            for offer, micros in zip(self._offers, view.prices, strict=True)
+        ]
+        price = Price(self._setting.on_demand_micros)
+        return spot + [Quote(offer, price, now) for offer in self._bought]
+
+    def _fleet(self, view: View, now: datetime) -> Fleet:
+        service = Service("backtest", self._profile.name, view.replicas, generation=self._launched)
+        self._refusals = {k: r for k, r in self._refusals.items() if _matters(r, now, self._policy)}
+        self._moves = [moved for moved in self._moves if moved > now - DAY]
+        return Fleet(
+            service,
+            self._profile,
+            "backtest",
+            tuple(self._replicas.values()),
+            refusals=tuple(self._refusals.values()),
+            moves=tuple(self._moves),
+        )
+
+    def _ripen(self, view: View, now: datetime) -> None:
+        for instance in view.instances:
+            replica = self._replicas[instance.id]
+            if view.is_ready(instance) and replica.healthy_at is None:
+                self._replicas[instance.id] = replace(
+                    replica, state=ReplicaState.HEALTHY, healthy_at=now, changed_at=now
+                )
+
+    # --- what it decides ----------------------------------------------------------------------
+
+    def _launch(self, action: Action, now: datetime) -> Orders:
+        offer = action.offer
+        assert offer is not None  # a launch has one
+        self._launched += 1
+        order = Buy() if offer.purchase is Purchase.ON_DEMAND else Launch(self._zones[offer.key])
+        outcome = yield order
+        if not isinstance(outcome, Instance):
+            self._remember(offer.key, now, lost=False)
+            return None
+        state, healthy = ReplicaState.LAUNCHING, None
+        if outcome.ready_at == outcome.launched:
+            state, healthy = ReplicaState.HEALTHY, now
+        self._replicas[outcome.id] = Replica(
+            action.cluster, action.service, offer, action.price, state, now, now, healthy,
+            replaces=action.replaces,
+        )  # fmt: skip
+        if action.for_money:
+            self._moves.append(now)
+        return None
+
+    def _end(self, action: Action) -> Orders:
+        """A drain ends the machine at once: the model has no streams to wait for."""
+        for id_, replica in list(self._replicas.items()):
+            if replica.cluster == action.cluster:
+                del self._replicas[id_]
+                yield End(id_)
+        return None
+
+    def _remember(self, key: OfferKey, now: datetime, *, lost: bool) -> None:
+        if key.purchase is Purchase.SPOT:
+            past = self._refusals.values()
+            refusal = next_refusal(self._policy, past, key, now, "no capacity", lost=lost)
+            self._refusals[key] = refusal
+
+    def _is_spot(self, action: Action) -> bool:
+        return action.offer is not None and action.offer.purchase is Purchase.SPOT
+
+    def _calm_until(self, view: View, now: datetime) -> int:
+        """The next tick in which plan() could say something else, if nothing happens before."""
+        policy = self._policy
+        instants = [moved + DAY for moved in self._moves]
+        for refusal in self._refusals.values():
+            instants += [refusal.until, refusal.at + timedelta(seconds=policy.fallback_window_s)]
+        for replica in self._replicas.values():
+            if replica.healthy_at is not None:
+                instants.append(replica.healthy_at + timedelta(seconds=policy.min_stay_s))
+        later = [one for one in instants if one > now]
+        if not later:
+            return FOREVER
+        seconds = (min(later) - START).total_seconds()
+        return max(view.tick + 1, -int(-seconds // self._setting.tick_s))
+
+
+def _matters(refusal: Refusal, now: datetime, policy: Policy) -> bool:
+    """Whether a refusal still steers anything: it stands, is counted, or would be doubled."""
+    remembered = refusal.until + (refusal.until - refusal.at)
+    return now <= remembered or now <= refusal.at + timedelta(seconds=policy.fallback_window_s)
+
+
+def _offer(place: Place, tier: str, zone: str | None, purchase: Purchase) -> Offer:
+    machine, gpu, count = MACHINE
+    return Offer(place.provider, tier, place.region, zone, machine, gpu, count, purchase, place)
+
+
+def _profile(setting: Setting) -> Profile:
+    """The stand-in, with patience for the slowest cold start."""
+    profile = load_profile(MODEL)
+    slowest = max((*setting.cold_starts, setting.on_demand_cold_start)) * setting.tick_s
+    patience = max(profile.serving.start_s, slowest + 60)
+    return replace(profile, serving=replace(profile.serving, start_s=patience))
