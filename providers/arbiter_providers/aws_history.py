@@ -15,7 +15,7 @@ from arbiter.provider import Page, PastPrice, PricedOffer, Progress, Skip
 from arbiter_providers._regions import ask_regions
 from arbiter_providers.aws_account import Account, paged
 from arbiter_providers.aws_spot import spot_offer
-from arbiter_providers.aws_types import TYPES, Machines
+from arbiter_providers.aws_types import Machines
 
 KEPT = timedelta(days=90)
 """How far back AWS goes."""
@@ -56,9 +56,16 @@ def _region(account: Account, region: str, since: datetime, until: datetime) -> 
     ec2 = account.client("ec2", region)
     described = account.instance_types(ec2, region)
     types = [item["InstanceType"] for page in described for item in page.body["InstanceTypes"]]
-    # What is no longer to be had may still have a past.
-    changes, notes = _changes(ec2, region, sorted({*types, *TYPES}), since, until)
-    return (*described, *account.zones(ec2, region), *changes), notes
+    if not types:
+        return tuple(described), ()
+    changes, notes = _changes(ec2, region, types, since, until)
+    pages = [*described, *changes]
+    if not all(row.get("AvailabilityZoneId") for one in changes for row in _rows(one)):
+        try:
+            pages += account.zones(ec2, region)
+        except ProviderError as error:
+            notes = (*notes, f"{region}: past prices without stable zones, {error.message}")
+    return tuple(pages), notes
 
 
 def _changes(
@@ -84,6 +91,11 @@ def _changes(
     if pages and pages[-1].body.get("NextToken"):
         return pages, (f"{region}: its older prices are missing, the pages do not end",)
     return pages, ()
+
+
+def _rows(page: Page) -> Sequence[Mapping[str, Any]]:
+    rows: Sequence[Mapping[str, Any]] = page.body.get("SpotPriceHistory") or ()
+    return rows
 
 
 def stretches(

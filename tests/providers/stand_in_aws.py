@@ -15,6 +15,7 @@ SETS = {
     "DescribeInstanceTypes": "instanceTypeSet",
     "DescribeSpotPriceHistory": "spotPriceHistorySet",
     "DescribeAvailabilityZones": "availabilityZoneInfo",
+    "GetSpotPlacementScores": "spotPlacementScoreSet",
 }
 LISTS = {"Gpus": "gpus", "SupportedArchitectures": "supportedArchitectures"}
 
@@ -54,7 +55,8 @@ class StandInAws:
             form = {key: values[0] for key, values in parse_qs(request.body).items()}
             action = form["Action"]
         self.calls.append((action, region, form))
-        reply = self.replies.get((action, region), self.replies.get((action, ""), []))
+        unknown = [] if action != "GetSpotPlacementScores" else refusal("InvalidAction", 400)
+        reply = self.replies.get((action, region), self.replies.get((action, ""), unknown))
         if callable(reply):
             reply = reply(form)
         if isinstance(reply, Answer):
