@@ -12,20 +12,19 @@ from datetime import datetime
 from itertools import count
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from arbiter.domain import Purchase
 from arbiter.gate import Doubt
 from arbiter.provider import PricedOffer
+from arbiter.store import price_rows, rollups
+from arbiter.store.brought import Brought, SeriesKey
 from arbiter.store.polls import PollRow, last_polls, write_poll
 from arbiter.store.tables import coverage, poll, price_change, price_import, price_now, series
 
 __all__ = ["PollRow", "PriceBook", "Screened", "last_polls", "write_poll"]
-
-SeriesKey = tuple[str, str, str, str, str, str]
-"""(tier, region, zone or "", instance type, purchase, currency) within one provider."""
 
 Facts = tuple[str, int, str]
 """What a series is said to be: GPU, GPU count, source."""
@@ -73,7 +72,8 @@ class PriceBook:
         self._standing: dict[SeriesKey, Standing] = {}
         self._ids: dict[SeriesKey, int] = {}
         self._facts: dict[SeriesKey, Facts] = {}
-        self._found: dict[SeriesKey, PricedOffer] = {}
+        self._brought = Brought()
+        self._absent: set[SeriesKey] = set()  # what stands and the last poll did not bring
         self._last: tuple[object, object] = (None, None)
         self.screened: Screened | None = None
 
@@ -114,7 +114,8 @@ class PriceBook:
             row[:6]: Standing(row[6], row[10], row[11]) for row in rows if row[10] is not None
         }
         self._poll_id, self._import_id = last, imported
-        self._found, self._last = {}, (None, None)
+        self._brought, self._last = Brought(), (None, None)
+        self._absent = set(self._standing)
 
     def record(
         self,
@@ -148,27 +149,19 @@ class PriceBook:
         seen_at: int,
     ) -> tuple[int, int]:
         """Write the differences; returns how many prices changed, and how many are gone."""
-        standing, facts, before = self._standing, self._facts, self._found
-        # Providers keep the offers of rows that have not changed, so most are the very objects
-        # of the last poll: these are recognised without being looked at.
-        keys = {id(offer): key for key, offer in before.items()}
-        found = {keys.get(id(offer)) or _key(offer): offer for offer in offers}
+        standing, facts = self._standing, self._facts
+        fresh, vanished = self._brought.take(offers)
         changed: dict[SeriesKey, PricedOffer] = {}
         renamed: dict[SeriesKey, PricedOffer] = {}
-        for key, offer in found.items():
-            if before.get(key) is offer:
-                continue
+        for key, offer in fresh.items():
             known = standing.get(key)
             if known is None or known.micros != offer.price.micros:
                 changed[key] = offer
             if facts.get(key) != (offer.gpu, offer.gpu_count, offer.source):
                 renamed[key] = offer
-        gone = [
-            (key, standing[key])
-            for key in standing.keys() - found.keys()
-            if (key[1], key[4]) in covered
-        ]
-        self._found = found
+        absent = (self._absent | vanished) - fresh.keys()
+        gone = {key for key in absent if (key[1], key[4]) in covered}
+        self._absent = absent - gone
         self._write_facts(connection, renamed)
         self._write_changes(connection, changed, seen_at)
         self._withdraw(connection, gone, seen_at)
@@ -180,28 +173,24 @@ class PriceBook:
         if not changed:
             return
         returned = self._ended(connection, [k for k in changed if k not in self._standing])
-        closed, opened, current = [], [], []
+        closed: list[price_rows.Closed] = []
+        opened: list[price_rows.Opened] = []
         for key, offer in changed.items():
             series_id, known = self._ids[key], self._standing.get(key)
             since = _since(offer.priced_at, known, returned.get(key), seen_at)
             micros = offer.price.micros
             if known is not None:
-                closed.append({"b_id": series_id, "b_from": known.valid_from, "b_to": since})
-            row = {"series_id": series_id, "price_micros": micros, "valid_from": since}
-            opened.append(row)
+                closed.append(price_rows.Closed(since, series_id, known.valid_from))
             priced_at = int(offer.priced_at.timestamp()) if offer.priced_at else None
-            current.append({**row, "priced_at": priced_at})
+            opened.append(price_rows.Opened(series_id, since, micros, priced_at))
             self._standing[key] = Standing(series_id, micros, since)
-        _close(connection, closed)
-        connection.execute(insert(price_change), opened)
-        statement = _upsert(connection, price_now)
-        columns = ("price_micros", "valid_from", "priced_at")
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["series_id"],
-                set_={name: statement.excluded[name] for name in columns},
-            ),
-            current,
+        price_rows.close(connection, closed)
+        price_rows.append(connection, opened)
+        price_rows.stand(connection, opened)
+        # What a provider dates back to another day changes days that are rolled up already.
+        today = seen_at - seen_at % rollups.DAY_S
+        rollups.forget(
+            connection, {one.series_id: one.since for one in opened if one.since < today}
         )
 
     def _ended(self, connection: Connection, keys: Sequence[SeriesKey]) -> dict[SeriesKey, int]:
@@ -263,34 +252,16 @@ class PriceBook:
             ],
         )
 
-    def _withdraw(
-        self, connection: Connection, gone: Iterable[tuple[SeriesKey, Standing]], seen_at: int
-    ) -> None:
-        rows = list(gone)
-        if not rows:
-            return
-        _close(
+    def _withdraw(self, connection: Connection, gone: Iterable[SeriesKey], seen_at: int) -> None:
+        rows = [self._standing.pop(key) for key in gone]
+        price_rows.close(
             connection,
             [
-                {
-                    "b_id": s.series_id,
-                    "b_from": s.valid_from,
-                    "b_to": max(seen_at, s.valid_from + 1),
-                }
-                for _, s in rows
+                price_rows.Closed(max(seen_at, one.valid_from + 1), one.series_id, one.valid_from)
+                for one in rows
             ],
         )
-        connection.execute(
-            delete(price_now).where(price_now.c.series_id == bindparam("b_id")),
-            [{"b_id": standing.series_id} for _, standing in rows],
-        )
-        for key, _ in rows:
-            del self._standing[key]
-
-
-def _key(offer: PricedOffer) -> SeriesKey:
-    zone, currency = offer.zone or "", offer.price.currency
-    return offer.tier, offer.region, zone, offer.instance_type, offer.purchase, currency
+        price_rows.fall(connection, [one.series_id for one in rows])
 
 
 def alone(connection: Connection) -> None:
@@ -315,19 +286,6 @@ def _since(
     if ended is not None and since < ended:
         return max(seen_at, ended)
     return since
-
-
-def _close(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        connection.execute(
-            update(price_change)
-            .where(
-                price_change.c.series_id == bindparam("b_id"),
-                price_change.c.valid_from == bindparam("b_from"),
-            )
-            .values(valid_to=bindparam("b_to")),
-            list(rows),
-        )
 
 
 def _beat(

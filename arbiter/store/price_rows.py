@@ -1,0 +1,89 @@
+"""The three statements of a poll that finds changes, each for all of its rows at once.
+
+SQLite repeats a prepared statement, which costs it microseconds a row. PostgreSQL is sent whole
+columns as arrays: one statement, whatever the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+
+class Closed(NamedTuple):
+    """The price of a series that began at `since` ended at `until` (epoch seconds)."""
+
+    until: int
+    series_id: int
+    since: int
+
+
+class Opened(NamedTuple):
+    """From `since` on the price of a series is another one."""
+
+    series_id: int
+    since: int
+    micros: int
+    priced_at: int | None
+
+
+def close(connection: Connection, rows: Sequence[Closed]) -> None:
+    """Write when standing prices ended."""
+    _run(
+        connection,
+        rows,
+        "UPDATE price_change SET valid_to = ? WHERE series_id = ? AND valid_from = ?",
+        "UPDATE price_change c SET valid_to = n.until"
+        " FROM unnest(%s::bigint[], %s::integer[], %s::bigint[]) n(until, id, since)"
+        " WHERE c.series_id = n.id AND c.valid_from = n.since",
+    )
+
+
+def append(connection: Connection, rows: Sequence[Opened]) -> None:
+    """Append new prices to the history."""
+    _run(
+        connection,
+        [row[:3] for row in rows],
+        "INSERT INTO price_change (series_id, valid_from, price_micros) VALUES (?, ?, ?)",
+        "INSERT INTO price_change (series_id, valid_from, price_micros)"
+        " SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::bigint[])",
+    )
+
+
+def stand(connection: Connection, rows: Sequence[Opened]) -> None:
+    """Put new prices in the place of those that stood."""
+    update = (
+        " ON CONFLICT (series_id) DO UPDATE SET valid_from = excluded.valid_from,"
+        " price_micros = excluded.price_micros, priced_at = excluded.priced_at"
+    )
+    insert = "INSERT INTO price_now (series_id, valid_from, price_micros, priced_at)"
+    _run(
+        connection,
+        rows,
+        f"{insert} VALUES (?, ?, ?, ?){update}",
+        f"{insert} SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[])"  # noqa: S608
+        f"{update}",
+    )
+
+
+def fall(connection: Connection, series_ids: Sequence[int]) -> None:
+    """Note that series are no longer on sale."""
+    _run(
+        connection,
+        [(one,) for one in series_ids],
+        "DELETE FROM price_now WHERE series_id = ?",
+        "DELETE FROM price_now WHERE series_id = ANY(%s::integer[])",
+    )
+
+
+def _run(
+    connection: Connection, rows: Sequence[tuple[int | None, ...]], sqlite: str, postgresql: str
+) -> None:
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(sqlite, list(map(tuple, rows)))
+    else:
+        connection.exec_driver_sql(postgresql, tuple(map(list, zip(*rows, strict=True))))
