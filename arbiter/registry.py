@@ -18,10 +18,15 @@ ENTRY_POINTS = "arbiter.providers"
 BUILT_IN: dict[str, str] = {
     "aws": "arbiter_providers.aws:Aws",
     "azure": "arbiter_providers.azure:Azure",
+    "gcp": "arbiter_providers.gcp:Gcp",
+    "lambda": "arbiter_providers.lambda_cloud:Lambda",
     "nebius": "arbiter_providers.nebius:Nebius",
     "ovh": "arbiter_providers.ovh:Ovh",
+    "runpod": "arbiter_providers.runpod:RunPod",
     "scaleway": "arbiter_providers.scaleway:Scaleway",
     "seeweb": "arbiter_providers.seeweb:Seeweb",
+    "vast": "arbiter_providers.vast:Vast",
+    "verda": "arbiter_providers.verda:Verda",
 }
 
 
