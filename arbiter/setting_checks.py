@@ -64,6 +64,7 @@ class _Bounds(NamedTuple):
 
 _SPAN = _Bounds(lambda v: 0 < v <= TEN_YEARS_S, "must be above 0 seconds and at most ten years")
 _SPAN_OR_NONE = _Bounds(lambda v: 0 <= v <= TEN_YEARS_S, "must be from 0 seconds to ten years")
+_DAYS = _Bounds(lambda v: 1 <= v <= 36_500, "must be from 1 day to 36500, a hundred years")
 _COUNT = _Bounds(lambda v: v >= 0, "must not be negative")
 _SOME = _Bounds(lambda v: v >= 1, "must be at least 1")
 _MONEY = _Bounds(lambda v: v > 0, "must be above 0")
@@ -74,6 +75,10 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("gateway", "port"): _Bounds(lambda v: 1 <= v <= 65535, "must be from 1 to 65535"),
     ("gateway", "workers"): _Bounds(lambda v: 1 <= v <= 64, "must be from 1 to 64"),
     ("gateway", "drain_s"): _SPAN,
+    ("retention", "prices_days"): _DAYS,
+    ("retention", "decisions_inputs_days"): _DAYS,
+    ("retention", "polls_days"): _DAYS,
+    ("retention", "events_days"): _DAYS,
     ("policy", "max_quote_age_s"): _SPAN,
     ("policy", "max_usd_per_hour"): _MONEY,
     ("policy", "max_usd_per_mtok"): _MONEY,
@@ -87,7 +92,14 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("policy", "refusal_max_s"): _SPAN_OR_NONE,
     ("policy", "unhealthy_s"): _SPAN_OR_NONE,
 }
-_PROVIDER_BOUNDS = {"interval_s": _SPAN, "timeout_s": _SPAN, "max_attempts": _SOME}
+_PROVIDER_BOUNDS = {
+    "interval_s": _SPAN,
+    "jitter": _Bounds(lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
+    "deadline_s": _SPAN,
+    "requests_per_minute": _Bounds(lambda v: v > 0, "must be above 0"),
+    "timeout_s": _SPAN,
+    "max_attempts": _SOME,
+}
 
 
 def _numbers(data: Mapping[str, Any]) -> Iterator[Problem]:

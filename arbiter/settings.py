@@ -74,6 +74,24 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """For how many days rows are kept; None is for ever.
+
+    Attributes:
+        prices_days: changes of prices; from then on a day's figures are left of them.
+        decisions_inputs_days: what decisions were made from, about 150 KB each. The decision
+            itself, with its reasons, is kept for ever; only replaying it needs its inputs.
+        polls_days: the account of each poll.
+        events_days: what happened, a sentence each.
+    """
+
+    prices_days: int | None = None
+    decisions_inputs_days: int | None = 30
+    polls_days: int | None = 90
+    events_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set.
 
@@ -95,6 +113,7 @@ class Settings:
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     simulated: bool = False
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from arbiter import __version__
 from arbiter.domain import Action, ActionKind, ActionState, Plan, Quote
-from arbiter.errors import UnknownName
+from arbiter.errors import ArbiterError, UnknownName
 from arbiter.planner import Fleet
 from arbiter.policy import Policy
 from arbiter.store.tables import action, decision, event, meta
@@ -215,11 +215,17 @@ def inputs(connection: Connection, decision_id: str) -> Inputs:
 
     Raises:
         UnknownName: there is no such decision.
+        ArbiterError: its inputs are no longer kept.
     """
     found = get_decision(connection, decision_id)
     packed = connection.execute(
         select(decision.c.inputs).where(decision.c.id == found.id)
     ).scalar_one()
+    if not packed:
+        raise ArbiterError(
+            f"what decision {found.id} was made from is no longer kept, so it cannot be replayed",
+            "to keep it longer, set retention.decisions_inputs_days",
+        )
     return msgspec.json.decode(zlib.decompress(packed), type=Inputs)
 
 

@@ -9,9 +9,10 @@ from the same origin are one stretch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from arbiter.store.spool import GAP, LAST_SECOND, OPEN, ROW, TIME_BITS, Ints, Rows
 
@@ -50,8 +51,8 @@ class Stretches(NamedTuple):
         """How many there are."""
         return len(self.begin)
 
-    def where(self, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Stretches:
-        """Some of them."""
+    def where(self, chosen: npt.NDArray[Any]) -> Stretches:
+        """Some of them, by a mask or by their places."""
         return Stretches(*(column[chosen] for column in self))
 
 
@@ -132,7 +133,7 @@ def _as_rows(made: Stretches, first: int) -> Rows:
     return rows
 
 
-def _starts(sorted_: Stretches) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _starts(sorted_: Stretches) -> npt.NDArray[np.bool_]:
     """Where a stretch is not the continuation of the one before it."""
     goes_on = (
         (sorted_.end[:-1] == sorted_.begin[1:])
