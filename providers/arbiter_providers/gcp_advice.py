@@ -114,7 +114,7 @@ class _Said(msgspec.Struct, gc=False):
 
     region: str
     machine_type: str
-    answer: bytes | str
+    answer: bytes
 
 
 class _Brought(msgspec.Struct, gc=False):

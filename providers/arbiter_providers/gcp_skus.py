@@ -314,7 +314,7 @@ _OTHER_WAYS = re.compile(
     re.IGNORECASE,
 )
 _PLACE = re.compile(r" (?:running )?in .*", re.IGNORECASE)
-_SPOT_BEFORE = re.compile(r"(?:spot )?preemptible |spot ", re.IGNORECASE)
+_SPOT_BEFORE = re.compile(r"^(?:(?:spot )?preemptible |spot )", re.IGNORECASE)
 _SPOT_AFTER = re.compile(
     r" attached to (?:spot preemptible|spot|preemptible) vms?\b", re.IGNORECASE
 )
@@ -350,7 +350,7 @@ def part_of(description: str, family: str, usage: str) -> Part | Skip:
     usage type Preemptible.
     """
     text = _PLACE.sub("", description)
-    bare = _SPOT_AFTER.sub("", _SPOT_BEFORE.sub("", text, count=1))
+    bare = _SPOT_AFTER.sub("", _SPOT_BEFORE.sub("", text))
     found = _named(bare) if family in ("Compute", "Storage", "") else None
     # Only what looks like ours is worth a word on why it is left out.
     if found is None and not (family == "Compute" and "gpu" in text.lower()):
