@@ -25,18 +25,19 @@ from arbiter.assemble import make_loop, policy_of, stored_quotes
 from arbiter.clock import Clock
 from arbiter.errors import ArbiterError, StoreError
 from arbiter.executors.base import Executor
-from arbiter.ingest import poll_provider
 from arbiter.launchable import not_launchable
 from arbiter.lease import LASTS, Lease
+from arbiter.polling import Poller
 from arbiter.profiles import load_profile
 from arbiter.provider import Provider
 from arbiter.pulse import Pulse
 from arbiter.regions import load_atlas
 from arbiter.schedule import Kind, Schedule
 from arbiter.settings import Settings
-from arbiter.store import fleet
+from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
-from arbiter.store.prices import PollRow, PriceBook, last_polls
+from arbiter.store.prices import PollRow, last_polls
+from arbiter.store.turns import turns
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,9 +53,6 @@ LOOK_S = 1.0
 
 FIRST_POLLS_S = 30.0
 """For so long a new database waits for the first prices of every provider."""
-
-JITTER = 0.1
-"""Share of a poll's interval by which it may come sooner or later."""
 
 FORCED = 130
 
@@ -89,7 +87,6 @@ class Daemon:
         self.lost_lease = False
         self._log = log
         self._providers = providers
-        self._books = {name: PriceBook(name) for name in providers}
         self._last_polls: dict[str, tuple[object, ...]] = {}
         self._awaited: set[str] = set()
         self._awaited_until = 0.0
@@ -132,15 +129,21 @@ class Daemon:
         self._orders = self._ordered()
         self._awaited = self._never_polled()
         self._awaited_until = time.monotonic() + FIRST_POLLS_S
+        with self.store.begin() as connection:
+            seed, before = journal.owner(connection), turns(connection)
         every = self.schedule.every
         for name, provider in self._providers.items():
-            interval = self.settings.provider(name).interval_s
-            every(
-                f"poll {name}",
-                Kind.POLL,
-                interval,
-                partial(self._poll, name, provider),
-                jitter=interval * JITTER,
+            poller = Poller(
+                provider,
+                self.settings.provider(name),
+                self.store,
+                self.clock,
+                self._polled,
+                seed=seed,
+                before=before.get(name),
+            )
+            self.schedule.paced(
+                f"poll {name}", Kind.POLL, poller.poll, poller.wait_s, poller.wait_s()
             )
         every(TICK, Kind.RECONCILE, self.settings.daemon.tick_s, self._tick)
         every("lease", Kind.UPKEEP, LASTS.total_seconds() / 4, self._keep_lease)
@@ -164,12 +167,8 @@ class Daemon:
         self.loop.tick()
         self.metrics.ticked(time.monotonic() - began)
 
-    def _poll(self, name: str, provider: Provider) -> None:
-        try:
-            row = poll_provider(provider, self.store, self._books[name], self.clock, _unwatched)
-        except StoreError:
-            self._books[name] = PriceBook(name)  # what it believes was never written
-            raise
+    def _polled(self, row: PollRow) -> None:
+        name = row.provider
         self.metrics.polled(row)
         if self._last_polls.get(name) != (row.state, row.reasons):
             self._last_polls[name] = (row.state, row.reasons)
@@ -331,7 +330,3 @@ def _poll_line(row: PollRow) -> str:
     if row.state == "ok":
         return f"{row.provider}: {row.offers} offers, {row.changes} changed"
     return f"{degraded_line(row)} ({row.offers} offers)"
-
-
-def _unwatched(_note: str) -> None:
-    """Progress that nobody watches."""

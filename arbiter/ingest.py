@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import count
 from operator import is_
 from pathlib import PurePath
+from queue import SimpleQueue
 
 from arbiter import registry
 from arbiter.clock import Clock
@@ -109,39 +112,113 @@ def poll_providers(
     clock: Clock,
     progress: Mapping[str, Progress],
 ) -> Iterator[PollRow]:
-    """Poll several providers side by side; rows come as they finish.
+    """Poll several providers side by side; rows come as they finish, at the latest by deadline.
 
     Raises:
         UnknownName: a name is not in the registry; then nothing is polled.
         StoreError: the database failed for one of them, after the rows of all the others.
     """
     providers = [registry.load(name, settings.provider(name)) for name in names]
+    done: SimpleQueue[PollRow | BaseException] = SimpleQueue()
+
+    def poll(provider: Provider) -> None:
+        name = provider.name
+        asker = Asker(provider, clock, settings.provider(name).deadline_s)
+        try:
+            brought = asker.ask(progress.get(name, _silent))
+            done.put(record(brought, store, asker.book, Gatekeeper(name), clock))
+        except BaseException as error:  # noqa: BLE001  it is raised where the rows are taken
+            done.put(error)
+
+    for provider in providers:  # nobody waits for a silent one after Ctrl-C
+        threading.Thread(target=poll, args=(provider,), daemon=True).start()
     failure: StoreError | None = None
-    pool = ThreadPoolExecutor(max_workers=max(1, len(providers)))
-    try:
-        futures: list[Future[PollRow]] = [
-            pool.submit(
-                poll_provider,
-                provider,
-                store,
-                PriceBook(provider.name),
-                clock,
-                progress.get(provider.name, _silent),
-            )
-            for provider in providers
-        ]
-        for future in as_completed(futures):
-            try:
-                row = future.result()
-            except StoreError as error:
-                failure = failure or error
-            else:
-                yield row
-    finally:
-        # Nobody waits for a silent provider after Ctrl-C; at the ordinary end all have finished.
-        pool.shutdown(wait=False, cancel_futures=True)
+    for _ in providers:
+        outcome = done.get()
+        if isinstance(outcome, StoreError):
+            failure = failure or outcome
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            yield outcome
     if failure is not None:
         raise failure
+
+
+class Asker:
+    """Asks one provider, no longer than a deadline.
+
+    What hangs cannot be ended, only left behind: its result is thrown away when it comes, and the
+    provider is not asked a second time before that. So at most one thread of a provider is lost.
+
+    Attributes:
+        book: remembers the prices; it is kept between polls.
+    """
+
+    def __init__(self, provider: Provider, clock: Clock, deadline_s: float) -> None:
+        self._provider = provider
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._left: tuple[threading.Thread, datetime] | None = None
+        self._numbers = count(1)
+        self.book = PriceBook(provider.name)
+
+    def ask(self, progress: Progress) -> Brought:
+        """What the provider brought in time; otherwise a failed poll that says so."""
+        began = self._clock.now()
+        if self._left is not None and self._left[0].is_alive():
+            since = clock_time(self._left[1])
+            return self._failed(began, f"the poll of {since} still hangs; nothing new was asked")
+        self._left = None
+        call = _Call(self._provider, self.book, self._clock, progress)
+        name = f"ask {self._provider.name} {next(self._numbers)}"
+        thread = threading.Thread(target=call.run, name=name, daemon=True)
+        thread.start()
+        thread.join(self._deadline_s)
+        brought = call.taken()
+        if brought is not None:
+            return brought
+        self._left = (thread, began)
+        self.book = PriceBook(self._provider.name)  # the other one may still be written to
+        return self._failed(
+            began, f"no result within {self._deadline_s:g} s; what comes later is discarded"
+        )
+
+    def _failed(self, began: datetime, why: str) -> Brought:
+        name = self._provider.name
+        row = PollRow(name, began, self._clock.now(), "failed", reasons=(f"{name}: {why}",))
+        return Brought(row)
+
+
+class _Call:
+    """One question in a thread of its own: its answer is taken once, or never."""
+
+    def __init__(
+        self, provider: Provider, book: PriceBook, clock: Clock, progress: Progress
+    ) -> None:
+        self._parts = (provider, book, clock)
+        self._progress: Progress | None = progress
+        self._brought: Brought | None = None
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Ask; `ask` lets no error out."""
+        brought = ask(*self._parts, self._note)
+        with self._lock:
+            if self._progress is not None:
+                self._brought = brought
+
+    def taken(self) -> Brought | None:
+        """The answer if it is there; from now on neither it nor progress is heard of."""
+        with self._lock:
+            self._progress = None
+            return self._brought
+
+    def _note(self, text: str) -> None:
+        with self._lock:
+            progress = self._progress
+        if progress is not None:
+            progress(text)
 
 
 def ask(provider: Provider, book: PriceBook, clock: Clock, progress: Progress) -> Brought:
@@ -214,6 +291,11 @@ def _bug(name: str, error: Exception) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def clock_time(instant: datetime) -> str:
+    """An instant of today for a sentence."""
+    return f"{instant:%H:%M:%S} UTC"
 
 
 def _silent(_note: str) -> None:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -38,7 +38,11 @@ class Kind(StrEnum):
     UPKEEP = "upkeep"  # lease, orders, small chores
 
 
-POLL_THREADS = 8
+POLL_THREADS = 64
+"""More than there are providers: one that hangs until its deadline takes nobody's turn."""
+
+NEVER_DAYS = 36_500
+
 POLLS_MAY_TAKE_S = 2.0
 """At the end: a poll that is cut short loses nothing, its transaction is one."""
 
@@ -90,6 +94,37 @@ class Schedule:
             next_run_time=datetime.now(UTC),
         )
 
+    def paced(
+        self,
+        name: str,
+        kind: Kind,
+        job: Callable[[], object],
+        wait_s: Callable[[], float],
+        first_s: float = 0.0,
+    ) -> None:
+        """Run a job that says itself when it wants to run again.
+
+        Args:
+            wait_s: asked after each run, also after one that failed: seconds until the next.
+            first_s: seconds until the first run.
+        """
+        self._pulse.known(name, self._clock.now())
+
+        def run() -> None:
+            try:
+                self._run(name, job)
+            finally:
+                self._at(name, wait_s())
+
+        self._scheduler.add_job(
+            run,
+            "interval",
+            id=name,
+            executor=kind.value,
+            days=NEVER_DAYS,  # the run itself says when the next one is
+            next_run_time=datetime.now(UTC) + timedelta(seconds=first_s),
+        )
+
     def soon(self, name: str) -> None:
         """Run the job now, or once more after the run that is going on.
 
@@ -118,10 +153,17 @@ class Schedule:
         return bool(self._scheduler.running and thread is not None and thread.is_alive())
 
     def _now(self, name: str) -> None:
-        try:
-            self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
-        except JobLookupError:
+        if not self._at(name, 0.0):
             self._asked.discard(name)
+
+    def _at(self, name: str, seconds: float) -> bool:
+        """Let the next run begin so many seconds from now; whether there is such a job."""
+        begin = datetime.now(UTC) + timedelta(seconds=max(0.0, seconds))
+        try:
+            self._scheduler.modify_job(name, next_run_time=begin)
+        except JobLookupError:
+            return False
+        return True
 
     def _run(self, name: str, job: Callable[[], object]) -> None:
         self._asked.discard(name)
