@@ -1,0 +1,96 @@
+"""The view that other programs read: its columns, their order and their types stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import inspect, text
+
+from arbiter.domain import Purchase
+from arbiter.store import bulk
+from arbiter.store.engine import Store
+from arbiter.store.prices import PollRow, PriceBook
+from arbiter.store.spool import PastPrices, SeriesFacts
+from arbiter.testing import priced
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+COLUMNS = {
+    # column: (type on PostgreSQL, type of its values on SQLite)
+    "provider": ("TEXT", "text"),
+    "tier": ("TEXT", "text"),
+    "region": ("TEXT", "text"),
+    "zone": ("TEXT", "text"),
+    "instance_type": ("TEXT", "text"),
+    "gpu": ("TEXT", "text"),
+    "gpu_count": ("INTEGER", "integer"),
+    "purchase": ("TEXT", "text"),
+    "currency": ("TEXT", "text"),
+    "price_hour": ("NUMERIC(20, 6)", "real"),
+    "price_gpu_hour": ("NUMERIC(20, 6)", "real"),
+    "valid_from": ("TIMESTAMP", "text"),
+    "valid_to": ("TIMESTAMP", "text"),
+    "source": ("TEXT", "text"),
+    "is_backfill": ("BOOLEAN", "integer"),
+}
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    """A price that stands, and one of a backfill."""
+    opened = Store(database_url)
+    with opened.begin() as connection, PastPrices() as past:
+        offer = priced("eu-north-1", "2.5", gpu_count=4, instance_type="g6.12xlarge")
+        covered = frozenset({("eu-north-1", Purchase.SPOT)})
+        row = PollRow("aws", NOW, NOW, "ok")
+        PriceBook("aws").record(connection, [offer], covered, row)
+        facts = SeriesFacts(
+            "aws", "standard", "eu-north-1", "", "g6.12xlarge", "spot", "USD", "L4", 4, "x"
+        )
+        since = int(datetime(2026, 10, 1, tzinfo=UTC).timestamp())
+        number, origin = past.number(facts), past.origin("aws:history")
+        past.extend([number], [since], [since + 3600], [1_000_001], [origin])
+        bulk.write(connection, past, NOW)
+    yield opened
+    opened.close()
+
+
+def test_the_columns_and_their_types_stay(store: Store) -> None:
+    found = inspect(store.engine).get_columns("price_history_v1")
+    assert [column["name"] for column in found] == list(COLUMNS)
+    with store.read() as connection:
+        if store.engine.dialect.name == "postgresql":
+            types = {column["name"]: str(column["type"]) for column in found}
+            assert types == {name: kinds[0] for name, kinds in COLUMNS.items()}
+            zoned = {c["name"] for c in found if getattr(c["type"], "timezone", False)}
+            assert zoned == {"valid_from", "valid_to"}
+        else:
+            kinds = ", ".join(f"typeof({name}) AS {name}" for name in COLUMNS)
+            where = "WHERE valid_to IS NOT NULL"
+            row = connection.execute(text(f"SELECT {kinds} FROM price_history_v1 {where}")).one()
+            assert dict(row._mapping) == {name: kinds[1] for name, kinds in COLUMNS.items()}
+
+
+def test_its_rows_say_price_time_and_where_from(store: Store) -> None:
+    with store.read() as connection:
+        rows = connection.execute(
+            text("SELECT * FROM price_history_v1 ORDER BY valid_from")
+        ).mappings()
+        past, live = [dict(row) for row in rows]
+    on_sqlite = store.engine.dialect.name == "sqlite"
+
+    def instant(*parts: int) -> object:
+        found = datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type]
+        return f"{found:%Y-%m-%dT%H:%M:%SZ}" if on_sqlite else found
+
+    assert (past["valid_from"], past["valid_to"]) == (instant(2026, 10, 1), instant(2026, 10, 1, 1))
+    assert (live["valid_from"], live["valid_to"]) == (instant(2026, 11, 1, 12), None)
+    assert (past["source"], bool(past["is_backfill"])) == ("aws:history", True)
+    assert (live["source"], bool(live["is_backfill"])) == ("fake", False)
+    assert Decimal(str(live["price_hour"])) == Decimal("2.5")
+    assert Decimal(str(live["price_gpu_hour"])) == Decimal("0.625")
+    assert Decimal(str(past["price_hour"])) == Decimal("1.000001")
+    assert Decimal(str(past["price_gpu_hour"])) == Decimal("0.25")
