@@ -69,7 +69,8 @@ def as_of(market: Market, question: Question, limit: int | None = None) -> AsOfA
     ids = [line.id for line in lines]
     rows = asked_prices.standing_at(market.connection, ids, instant)
     # What stands now stands for this very second, too.
-    listed = asked_prices.as_steps(rows, lines, market.now + timedelta(seconds=1))
+    seen = asked_prices.last_seen(market.connection)
+    listed = asked_prices.as_steps(rows, lines, seen, market.now + timedelta(seconds=1))
     inside = within(listed, instant, instant + 1)
     if not len(inside):
         raise NothingFound(f"nothing was on sale at {at:%Y-%m-%d %H:%M:%S} UTC that was asked for")
@@ -83,7 +84,7 @@ def as_of(market: Market, question: Question, limit: int | None = None) -> AsOfA
             Stood(
                 line.provider, line.region, line.zone,
                 market.atlas.place(line.provider, line.region).country,
-                line.instance_type, line.gpu, line.gpu_count, line.purchase.value, line.tier,
+                line.instance_type, line.gpu, line.gpu_count, line.purchase, line.tier,
                 amount(int(steps.micros[row])), amount(int(stood.micros[row])), line.currency,
                 datetime.fromtimestamp(int(stood.begin[row]), UTC),
             )

@@ -142,7 +142,7 @@ def _change(
         line.instance_type,
         line.gpu,
         line.gpu_count,
-        line.purchase.value,
+        line.purchase,
         line.tier,
         amount(before[number]),
         amount(after[number]),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, tzinfo
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,7 +103,7 @@ def choose(market: Market, question: Question) -> Chosen:
     window = question.window
     ids = [line.id for line in lines]
     rows = asked_prices.intervals(market.connection, ids, window.begin, window.end)
-    listed = as_steps(rows, lines, market.now)
+    listed = as_steps(rows, lines, asked_prices.last_seen(market.connection), market.now)
     inside = within(listed, window.begin, window.end)
     if not len(inside):
         raise NothingFound(
@@ -182,7 +183,7 @@ GROUPS: Mapping[str, Callable[[Line], str]] = {
     "provider": lambda line: line.provider,
     "region": lambda line: f"{line.provider}/{line.region}",
     "tier": lambda line: line.tier,
-    "purchase": lambda line: line.purchase.value,
+    "purchase": lambda line: line.purchase,
     "instance-type": lambda line: f"{line.provider}/{line.instance_type}",
     "series": lambda line: label(line),
 }
@@ -223,18 +224,28 @@ def _placed(market: Market, question: Question) -> Callable[[Line], bool]:
     if not question.countries and question.level is None:
         return lambda _line: True
     rule = None if question.level is None else replace(market.rule, level=question.level)
-    judged: dict[tuple[str, str, str], bool] = {}
+    gate = _gate(market.atlas, rule, question.countries)
+    return lambda line: gate[line.provider, line.region, line.tier]
 
-    def passes(line: Line) -> bool:
-        key = (line.provider, line.region, line.tier)
-        if key not in judged:
-            place = market.atlas.place(line.provider, line.region)
-            judged[key] = (not question.countries or place.country in question.countries) and (
-                rule is None or isinstance(judge(place, rule, line.tier), Allowed)
-            )
-        return judged[key]
 
-    return passes
+class _Gate(dict[tuple[str, str, str], bool]):
+    """Whether the places of a region table pass, by provider, region and tier; judged once."""
+
+    def __init__(self, atlas: Atlas, rule: Rule | None, countries: tuple[str, ...]) -> None:
+        super().__init__()
+        self._atlas, self._rule, self._countries = atlas, rule, countries
+
+    def __missing__(self, key: tuple[str, str, str]) -> bool:
+        provider, region, tier = key
+        place = self._atlas.place(provider, region)
+        passes = not self._countries or place.country in self._countries
+        if passes and self._rule is not None:
+            passes = isinstance(judge(place, self._rule, tier), Allowed)
+        self[key] = passes
+        return passes
+
+
+_gate = lru_cache(maxsize=64)(_Gate)
 
 
 def _explain(market: Market, question: Question) -> None:

@@ -109,7 +109,7 @@ def history(market: Market, question: Question, points: int | None = None) -> St
         paths.append(
             Path(
                 label(line), line.provider, line.region, line.zone, line.instance_type,
-                line.purchase.value, line.gpu, line.gpu_count, t, price,
+                line.purchase, line.gpu, line.gpu_count, t, price,
             )
         )  # fmt: skip
     return StepsAnswer(chosen.about, total, paths)

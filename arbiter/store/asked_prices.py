@@ -1,19 +1,19 @@
 """Reading prices for questions about them: which series there are, and how their prices went.
 
-Rows come as columns of integers, since a window of many series has tens of thousands of them.
-SQL here is the same on both databases, but for how integers are fetched.
+A window of many series has tens of thousands of rows. To fetch them one by one costs more than all
+that is computed from them, so the database hands over whole columns: SQLite as one text each,
+PostgreSQL as one string of bytes each. The rest of the SQL is the same on both, or nearly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, select
 
 from arbiter.domain import Purchase
-from arbiter.store.tables import coverage, price_day, price_now, series
+from arbiter.store.tables import coverage, price_day, series
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +26,11 @@ OPEN = 1 << 62
 SEEN_S = 3600
 """For how long a price is believed after its region was last polled: the default age of a quote."""
 
+Part = tuple[str, str, str]
+"""A provider, a region and a purchase: what a poll sees whole, or does not."""
+
 _FEW = 5_000  # series that are named one by one; more are read by scanning what lies between
+_INTERVAL = ("c.series_id", "c.valid_from", f"COALESCE(c.valid_to, {OPEN})", "c.price_micros")
 
 
 class Line(NamedTuple):
@@ -34,8 +38,6 @@ class Line(NamedTuple):
 
     Attributes:
         zone: "" where the price holds for the whole region.
-        seen_at: when the region was last polled whole, epoch seconds; None where the price does
-            not stand, or no poll of ours ever saw it.
     """
 
     id: int
@@ -44,12 +46,16 @@ class Line(NamedTuple):
     region: str
     zone: str
     instance_type: str
-    purchase: Purchase
+    purchase: str
     currency: str
     gpu: str
     gpu_count: int
     source: str
-    seen_at: int | None
+
+    @property
+    def part(self) -> Part:
+        """What has to be polled whole for its price to be seen."""
+        return self.provider, self.region, self.purchase
 
 
 def lines(
@@ -63,18 +69,7 @@ def lines(
     instance_types: Sequence[str] = (),
 ) -> list[Line]:
     """The series that pass the filters, by id; an empty filter lets everything pass."""
-    seen = and_(
-        price_now.c.series_id.is_not(None),
-        coverage.c.provider == series.c.provider,
-        coverage.c.region == series.c.region,
-        coverage.c.purchase == series.c.purchase,
-    )
-    statement = (
-        select(*(column for column in series.c), coverage.c.seen_at)
-        .outerjoin(price_now, price_now.c.series_id == series.c.id)
-        .outerjoin(coverage, seen)
-        .order_by(series.c.id)
-    )
+    statement = select(series).order_by(series.c.id)
     if gpu is not None:
         statement = statement.where(series.c.gpu == gpu)
     if purchase is not None:
@@ -87,60 +82,19 @@ def lines(
     ):
         if wanted:
             statement = statement.where(column.in_(wanted))
-    purchases = {one.value: one for one in Purchase}
-    return [
-        Line._make((*row[:6], purchases[row[6]], *row[7:])) for row in connection.execute(statement)
-    ]
+    cursor: Any = connection.execute(statement).cursor
+    return list(map(Line._make, cursor.fetchall()))
+
+
+def last_seen(connection: Connection) -> dict[Part, int]:
+    """When each part of a provider was last polled whole, epoch seconds."""
+    return {(row[0], row[1], row[2]): row[3] for row in connection.execute(select(coverage))}
 
 
 def known(connection: Connection, column: str) -> list[str]:
     """The values that a column of the series has, in order."""
     values = connection.execute(select(series.c[column]).distinct())
     return sorted(str(value) for value in values.scalars())
-
-
-def newest_days(connection: Connection) -> dict[int, int]:
-    """Series id -> the newest day that is built in `price_day`, for the series that have one."""
-    rows = _integers(
-        connection,
-        "SELECT s.id, COALESCE((SELECT MAX(d.day) FROM price_day d WHERE d.series_id = s.id), -1)"
-        " FROM series s",
-        2,
-    )
-    return {one: day for one, day in rows.tolist() if day >= 0}
-
-
-def built_days(connection: Connection, ids: Sequence[int], first_day: int, until_day: int) -> Ints:
-    """The rows of `price_day` of series within days, in the order of the table's columns."""
-    _without_jit(connection)
-    columns = ", ".join(column.name for column in price_day.c)
-    rows = _integers(
-        connection,
-        f"SELECT {columns} FROM price_day WHERE {_among('series_id', ids)}"  # noqa: S608
-        f" AND day >= {int(first_day)} AND day < {int(until_day)}",
-        len(price_day.c),
-    )
-    return _only(rows, ids)
-
-
-def as_steps(rows: Ints, chosen: Sequence[Line], now: datetime) -> Steps:
-    """The rows of `intervals` as steps; a price that stands reaches as far as it was seen.
-
-    Args:
-        chosen: ascending by id; the steps' lines are places in it.
-    """
-    import numpy as np
-
-    from arbiter.prices.steps import Steps
-
-    line = np.searchsorted(np.asarray([one.id for one in chosen], np.int64), rows[:, 0])
-    present = int(now.timestamp())
-    believed = np.asarray(
-        [present if one.seen_at is None else min(present, one.seen_at + SEEN_S) for one in chosen],
-        np.int64,
-    )
-    end = np.where(rows[:, 2] == OPEN, believed[line], rows[:, 2])
-    return Steps(line.astype(np.int64), rows[:, 1], np.maximum(end, rows[:, 1]), rows[:, 3])
 
 
 def reach(connection: Connection, ids: Sequence[int]) -> tuple[int, int] | None:
@@ -165,14 +119,12 @@ def intervals(connection: Connection, ids: Sequence[int], begin: int, end: int) 
     """
     import numpy as np
 
-    _without_jit(connection)
-    columns = f"c.series_id, c.valid_from, COALESCE(c.valid_to, {OPEN}), c.price_micros"
-    carried = _integers(connection, _carried(columns, ids, begin - 1), 4)
-    inside = _integers(
+    carried = _columns(connection, _INTERVAL, _newest_before(connection, ids, begin - 1))
+    inside = _columns(
         connection,
-        f"SELECT {columns} FROM price_change c WHERE {_among('c.series_id', ids)}"  # noqa: S608
+        _INTERVAL,
+        f"FROM price_change c WHERE {_among('c.series_id', ids)}"
         f" AND c.valid_from >= {int(begin)} AND c.valid_from < {int(end)}",
-        4,
     )
     return _ordered(np.concatenate((carried, inside)), ids)
 
@@ -182,21 +134,62 @@ def standing_at(connection: Connection, ids: Sequence[int], instant: int) -> Int
 
     It may have ended before the instant.
     """
-    _without_jit(connection)
-    columns = f"c.series_id, c.valid_from, COALESCE(c.valid_to, {OPEN}), c.price_micros"
-    rows = _integers(connection, _carried(columns, ids, instant), 4)
+    rows = _columns(connection, _INTERVAL, _newest_before(connection, ids, instant))
     return _ordered(rows, ids)
 
 
-def _carried(columns: str, ids: Sequence[int], instant: int) -> str:
-    """One search in the index for each series, however long its history is."""
-    newest = (
-        "SELECT MAX(p.valid_from) FROM price_change p"  # noqa: S608
-        f" WHERE p.series_id = s.id AND p.valid_from <= {int(instant)}"
+def as_steps(rows: Ints, chosen: Sequence[Line], seen: Mapping[Part, int], now: datetime) -> Steps:
+    """The rows of `intervals` as steps; a price that stands reaches as far as it was seen.
+
+    Args:
+        chosen: ascending by id; the steps' lines are places in it.
+        seen: of `last_seen`; a part of which nothing is known was never polled, and is believed.
+    """
+    import numpy as np
+
+    from arbiter.prices.steps import Steps
+
+    line = np.searchsorted(np.asarray([one.id for one in chosen], np.int64), rows[:, 0])
+    present, end = int(now.timestamp()), rows[:, 2].copy()
+    stands = np.flatnonzero(end == OPEN)
+    end[stands] = [
+        min(present, seen.get(chosen[number].part, present) + SEEN_S)
+        for number in line[stands].tolist()
+    ]
+    return Steps(line.astype(np.int64), rows[:, 1], np.maximum(end, rows[:, 1]), rows[:, 3])
+
+
+def newest_days(connection: Connection) -> dict[int, int]:
+    """Series id -> the newest day that is built in `price_day`, for the series that have one."""
+    day = "(SELECT MAX(d.day) FROM price_day d WHERE d.series_id = s.id)"
+    rows = _columns(connection, ("s.id", f"COALESCE({day}, -1)"), "FROM series s")
+    return {one: newest for one, newest in rows.tolist() if newest >= 0}
+
+
+def built_days(connection: Connection, ids: Sequence[int], first_day: int, until_day: int) -> Ints:
+    """The rows of `price_day` of series within days, in the order of the table's columns."""
+    rows = _columns(
+        connection,
+        [f"c.{column.name}" for column in price_day.c],
+        f"FROM price_day c WHERE {_among('c.series_id', ids)}"
+        f" AND c.day >= {int(first_day)} AND c.day < {int(until_day)}",
     )
+    return _only(rows, ids)
+
+
+def _newest_before(connection: Connection, ids: Sequence[int], instant: int) -> str:
+    """One search in the index for each series, however long its history is."""
+    among = _among("s.id", ids)
+    before = f"p.series_id = s.id AND p.valid_from <= {int(instant)}"
+    if connection.dialect.name == "postgresql":
+        return (
+            f"FROM series s CROSS JOIN LATERAL (SELECT * FROM price_change p WHERE {before}"  # noqa: S608
+            f" ORDER BY p.valid_from DESC LIMIT 1) c WHERE {among}"
+        )
+    # CROSS JOIN: SQLite would else go through the whole history to find its series.
     return (
-        f"SELECT {columns} FROM series s JOIN price_change c"  # noqa: S608
-        f" ON c.series_id = s.id AND c.valid_from = ({newest}) WHERE {_among('s.id', ids)}"
+        f"FROM series s CROSS JOIN price_change c WHERE {among} AND c.series_id = s.id"  # noqa: S608
+        f" AND c.valid_from = (SELECT MAX(p.valid_from) FROM price_change p WHERE {before})"
     )
 
 
@@ -206,14 +199,15 @@ def _among(column: str, ids: Sequence[int]) -> str:
         return "1 = 0"
     if len(ids) > _FEW:
         return f"{column} BETWEEN {int(ids[0])} AND {int(ids[-1])}"
-    return f"{column} IN ({','.join(str(int(one)) for one in ids)})"
+    return f"{column} IN ({','.join(map(str, map(int, ids)))})"
 
 
 def _ordered(rows: Ints, ids: Sequence[int]) -> Ints:
+    """By series and time, which they nearly are already: a stable sort is quick on that."""
     import numpy as np
 
     rows = _only(rows, ids)
-    return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+    return rows[np.argsort((rows[:, 0] << 40) | rows[:, 1], kind="stable")]
 
 
 def _only(rows: Ints, ids: Sequence[int]) -> Ints:
@@ -225,50 +219,27 @@ def _only(rows: Ints, ids: Sequence[int]) -> Ints:
     return rows[np.isin(rows[:, 0], np.asarray(ids, np.int64))]
 
 
-def _without_jit(connection: Connection) -> None:
-    """PostgreSQL would compile these queries for longer than they run."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET LOCAL jit = off")
-
-
-def _integers(connection: Connection, sql: str, width: int) -> Ints:
-    """The rows of a query whose columns are all integers and never NULL."""
-    if connection.dialect.name == "postgresql":
-        return _copied(connection, sql, width)
+def _columns(connection: Connection, expressions: Sequence[str], rest: str) -> Ints:
+    """The rows of a query whose expressions are all integers and never NULL."""
     import numpy as np
 
-    cursor: Any = connection.exec_driver_sql(sql).cursor
-    values: Iterable[int] = chain.from_iterable(cursor.fetchall())
-    return np.fromiter(values, np.int64).reshape(-1, width)
+    if connection.dialect.name == "postgresql":
+        found = _as_bytes(connection, expressions, rest)
+        columns = [np.frombuffer(one or b"", ">i8") for one in found]
+    else:
+        texts = ", ".join(f"group_concat({one})" for one in expressions)
+        row = connection.exec_driver_sql(f"SELECT {texts} {rest}").one()
+        columns = [np.fromstring(one or "", np.int64, sep=",") for one in row]
+    return np.column_stack(columns).astype(np.int64, copy=False)
 
 
-_HEADER = 19  # bytes before the first row of PostgreSQL's binary COPY
-_TRAILER = 2  # and after the last one
-
-
-def _copied(connection: Connection, sql: str, width: int) -> Ints:
-    """As bytes of PostgreSQL's binary COPY, which numpy reads without making an object a value.
-
-    The format: each row has its number of fields (16 bits), and each field its length (32 bits)
-    and its value, here always a bigint, all of it in network byte order.
-    """
-    import numpy as np
-
-    fields = [
-        kind for number in range(width) for kind in ((f"n{number}", ">i4"), (f"v{number}", ">i8"))
-    ]
-    names = ", ".join(f"r.v{number}::bigint" for number in range(width))
-    labels = ", ".join(f"v{number}" for number in range(width))
+def _as_bytes(connection: Connection, expressions: Sequence[str], rest: str) -> Sequence[bytes]:
+    """Each column as big-endian integers of 8 bytes, one after the other."""
+    wanted = ", ".join(f"string_agg(int8send(({one})::bigint), ''::bytea)" for one in expressions)
     driver: Any = connection.connection.driver_connection
-    with (
-        driver.cursor() as cursor,
-        cursor.copy(
-            f"COPY (SELECT {names} FROM ({sql}) r({labels})) TO STDOUT (FORMAT BINARY)"  # noqa: S608
-        ) as copy,
-    ):
-        body = b"".join(copy)
-    rows = np.frombuffer(
-        body, np.dtype([("fields", ">i2"), *fields]), offset=_HEADER,
-        count=(len(body) - _HEADER - _TRAILER) // (2 + 12 * width),
-    )  # fmt: skip
-    return np.column_stack([rows[f"v{number}"].astype(np.int64) for number in range(width)])
+    with driver.cursor(binary=True) as cursor:
+        # To compile these queries takes longer than to run them.
+        cursor.execute("SET LOCAL jit = off")
+        cursor.execute(f"SELECT {wanted} {rest}")
+        found: Sequence[bytes] = cursor.fetchone()
+    return found

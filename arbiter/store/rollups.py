@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, bindparam, delete, insert
 
 from arbiter.store import asked_prices
-from arbiter.store.asked_prices import Line
+from arbiter.store.asked_prices import Line, Part
 from arbiter.store.tables import price_day
 
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ def build(connection: Connection, now: datetime) -> int:
     Building twice writes nothing the second time.
     """
     written = 0
-    for first_day, lines in _unbuilt(connection, now):
-        untils = {one.id: _until(one, now) for one in lines}
-        rows = _computed(connection, lines, first_day, max(untils.values()), now)
+    seen = asked_prices.last_seen(connection)
+    for first_day, lines in _unbuilt(connection, seen, now):
+        untils = {one.id: _until(one, seen, now) for one in lines}
+        rows = _computed(connection, lines, first_day, max(untils.values()), seen, now)
         rows = _whole(rows, untils)
         if len(rows):
             connection.execute(
@@ -82,22 +83,25 @@ def daily(
 
     built = asked_prices.built_days(connection, [one.id for one in lines], first_day, until_day)
     newest = asked_prices.newest_days(connection)
+    seen = asked_prices.last_seen(connection)
     parts = [built]
     unbuilt = [one for one in lines if newest.get(one.id, -1) + 1 < until_day]
     starts = {one.id: max(first_day, newest.get(one.id, -1) + 1) for one in unbuilt}
     for start, some in _alike(unbuilt, starts):
-        parts.append(_computed(connection, some, start, until_day, now))
+        parts.append(_computed(connection, some, start, until_day, seen, now))
     rows = np.concatenate(parts)
     return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
 
 
-def _unbuilt(connection: Connection, now: datetime) -> Iterator[tuple[int, list[Line]]]:
+def _unbuilt(
+    connection: Connection, seen: Mapping[Part, int], now: datetime
+) -> Iterator[tuple[int, list[Line]]]:
     """Series with days to build, some at a time, and the first day of them."""
     newest = asked_prices.newest_days(connection)
     lines = [
         one
         for one in asked_prices.lines(connection)
-        if newest.get(one.id, -1) + 1 < _until(one, now)
+        if newest.get(one.id, -1) + 1 < _until(one, seen, now)
     ]
     return _alike(lines, {one.id: newest.get(one.id, -1) + 1 for one in lines})
 
@@ -111,12 +115,10 @@ def _alike(lines: Sequence[Line], starts: Mapping[int, int]) -> Iterator[tuple[i
             yield start, some[first : first + _AT_ONCE]
 
 
-def _until(line: Line, now: datetime) -> int:
+def _until(line: Line, seen: Mapping[Part, int], now: datetime) -> int:
     """The first day that cannot be built yet: what still stands is known until it was seen."""
-    known = int(now.timestamp())
-    if line.seen_at is not None:
-        known = min(known, line.seen_at)
-    return known // DAY_S
+    present = int(now.timestamp())
+    return min(present, seen.get(line.part, present)) // DAY_S
 
 
 def _whole(rows: Ints, untils: Mapping[int, int]) -> Ints:
@@ -129,7 +131,12 @@ def _whole(rows: Ints, untils: Mapping[int, int]) -> Ints:
 
 
 def _computed(
-    connection: Connection, lines: Sequence[Line], first_day: int, until_day: int, now: datetime
+    connection: Connection,
+    lines: Sequence[Line],
+    first_day: int,
+    until_day: int,
+    seen: Mapping[Part, int],
+    now: datetime,
 ) -> Ints:
     """The days of series from their change rows, as COLUMNS."""
     import numpy as np
@@ -139,7 +146,7 @@ def _computed(
 
     begin, end = first_day * DAY_S, until_day * DAY_S
     ids = [one.id for one in lines]
-    listed = as_steps(asked_prices.intervals(connection, ids, begin, end), lines, now)
+    listed = as_steps(asked_prices.intervals(connection, ids, begin, end), lines, seen, now)
     # One second more at the beginning: a change at midnight is one against the day before.
     steps = within(listed, begin - 1, end)
     if not len(steps):
