@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from arbiter.errors import ArbiterError, LaunchRejected
@@ -26,16 +27,44 @@ class Zones(Protocol):
         ...
 
 
-class AwsZones:
-    """Asks DescribeAvailabilityZones, once for each region; the names do not change."""
+AGAIN_S = 300.0
+"""Seconds for which a failure stands before AWS is asked again. Credentials and networks are mended
+by people, in minutes; a tick comes every few seconds and would wait for AWS each time."""
 
-    def __init__(self) -> None:
+
+class AwsZones:
+    """Asks DescribeAvailabilityZones, once for each region; the names do not change.
+
+    A failure is remembered too: until `AGAIN_S` have passed it is raised again without asking.
+
+    Args:
+        ask, monotonic: for tests.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[str], Mapping[str, str]] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask = ask or _asked
+        self._monotonic = monotonic
         self._known: dict[str, Mapping[str, str]] = {}
+        self._failed: dict[str, tuple[float, ArbiterError]] = {}
 
     def of(self, region: str) -> Mapping[str, str]:
         """Zone id -> zone name."""
-        if region not in self._known:
-            self._known[region] = _asked(region)
+        if region in self._known:
+            return self._known[region]
+        now = self._monotonic()
+        if region in self._failed and now < self._failed[region][0]:
+            error = self._failed[region][1]
+            raise type(error)(error.message, error.hint)
+        try:
+            self._known[region] = self._ask(region)
+        except ArbiterError as error:
+            self._failed[region] = (self._monotonic() + AGAIN_S, error)
+            raise
+        self._failed.pop(region, None)
         return self._known[region]
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -121,7 +121,8 @@ class Http:
 
     Args:
         provider: name for error lines.
-        settings: its `timeout_s` bounds each attempt, its `max_attempts` their number.
+        settings: its `timeout_s` bounds each attempt, its `max_attempts` their number, and its
+            `requests_per_minute` spaces all of them out.
         headers: sent with every request; they may carry credentials.
         credentials: what holds the credentials that are sent ("LAMBDA_API_KEY"), or None for a
             public API. It decides how a 401 reads, and credentials are never redirected.
@@ -145,6 +146,9 @@ class Http:
         self._provider = provider
         self._timeout_s = settings.timeout_s
         self._attempts = max(1, settings.max_attempts)
+        budget = settings.requests_per_minute
+        self._apart = timedelta(seconds=60 / budget if budget else 0)
+        self._free_at: datetime | None = None
         self._headers = {"User-Agent": f"arbiter/{__version__}", **(headers or {})}
         self._credentials = credentials
         self._explain = explain
@@ -228,6 +232,7 @@ class Http:
             raise self._dead[host]
         began = self._clock.now()
         for number in range(1, self._attempts + 1):
+            self._take_turn()
             outcome = attempt()
             if not isinstance(outcome, _Again):
                 return outcome
@@ -242,6 +247,17 @@ class Http:
         if host not in self._answered:
             self._dead[host] = error
         raise error
+
+    def _take_turn(self) -> None:
+        """Wait until the budget allows another request; those of several threads queue."""
+        if not self._apart:
+            return
+        with self._lock:
+            now = self._clock.now()
+            mine = max(now, self._free_at or now)
+            self._free_at = mine + self._apart
+        if mine > now:
+            self._clock.sleep((mine - now).total_seconds())
 
     def _wait(self, outcome: _Again, number: int) -> float:
         if outcome.exact:
@@ -338,6 +354,8 @@ class Http:
                 raise told.error(text, told.hint)
         if status == 429 or told is not None:
             return _Again(asked if asked else _LIMITED_S, RateLimited(text, None, asked), exact)
+        if status in _RETRIED and asked is not None and asked > LONGEST_WAIT_S:
+            return _Again(asked, RateLimited(text, None, asked), exact)  # no sooner than it says
         if status in _RETRIED:
             return _Again(asked if asked else _TROUBLE_S, Unreachable(text), exact)
         if status in (401, 403) and self._credentials is not None:

@@ -217,3 +217,22 @@ def test_a_wait_until_the_past_is_no_wait() -> None:
 
 def test_what_is_shown_of_a_url() -> None:
     assert shown("https://u:p@x.example:443/a/b?k=v#f") == "https://x.example:443/a/b"
+
+
+def test_requests_keep_to_the_budget(server: LoopbackServer) -> None:
+    in_turn(server, Answer(b"ok"), Answer(status=503), Answer(b"ok"))
+    clock = FakeClock()
+    with client(clock, ProviderSettings(requests_per_minute=20)) as http:
+        http.get(server.url)
+        http.get(server.url)
+    assert clock.slept == [3.0, 1.0, 2.0], "the budget, the wait of the 503, the budget's rest"
+
+
+def test_a_server_that_is_away_for_long_is_left_to_the_schedule_too(
+    server: LoopbackServer,
+) -> None:
+    in_turn(server, Answer(status=503, headers={"Retry-After": "900"}))
+    clock = FakeClock()
+    with client(clock) as http, pytest.raises(RateLimited) as limited:
+        http.get(server.url)
+    assert (limited.value.retry_after, clock.slept) == (900.0, [])
