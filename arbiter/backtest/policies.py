@@ -12,6 +12,9 @@ from arbiter.errors import UnknownName
 OMNISCIENT = "omniscient"
 """Not a policy: the bound, in the place of one."""
 
+IN_FORCE = "in-force"
+"""The settings' policy, replayed by the daemon's own plan(); known to whoever has settings."""
+
 _PLAIN: Mapping[str, Callable[[Setting], Policy]] = {
     "on-demand": peers.OnDemand,
     "single-zone": peers.SingleZone,
@@ -24,7 +27,7 @@ _SPOTHEDGE = re.compile(
     r"(?P<rule>spothedge|skypilot)(?::(?P<extra>\d{1,3})(?::(?P<cap>0?\.\d+|1(?:\.0*)?))?)?"
 )
 
-NAMES = (*_PLAIN, "spothedge:X", "spothedge:X:CAP", "skypilot:X", OMNISCIENT)
+NAMES = (*_PLAIN, "spothedge:X", "spothedge:X:CAP", "skypilot:X", IN_FORCE, OMNISCIENT)
 """For people: X is a number of extra spot replicas, CAP a share of the on-demand price.
 "skypilot" is SpotHedge that trusts all zones again as soon as fewer than two are trusted."""
 
@@ -42,4 +45,7 @@ def named(name: str) -> Factory:
         extra, cap = int(found["extra"] or 0), float(found["cap"]) if found["cap"] else None
         least = 2 if found["rule"] == "skypilot" else None
         return lambda setting: peers.SpotHedge(setting, extra, cap, least)
-    raise UnknownName(f"there is no policy {name!r}", f"there are {', '.join(NAMES)}")
+    raise UnknownName(
+        f"there is no policy {name!r}",
+        f"there are {', '.join(NAMES)}, and files that end in .toml",
+    )

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("down", "End a service and its machines."),
     "pause": ("pause", "Stop acting; observing goes on."),
     "resume": ("pause", "Act again after a pause."),
+    "backtest": ("backtest", "Run policies on a recorded market, side by side."),
     "doctor": ("doctor", "What works, what is missing, and what to type next."),
 }
 
