@@ -10,7 +10,6 @@ does not name is not 0. Neither ever stops the prices, or delays them by more th
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -24,6 +23,7 @@ from arbiter.errors import BadAnswer, BadCredentials, ProviderError, RateLimited
 from arbiter.gpus import GPUS
 from arbiter.provider import Page, ProviderSettings, Signal, Skip
 from arbiter.quality import malformed
+from arbiter_providers._bands import bounds
 from arbiter_providers._http import Http, Rejected
 from arbiter_providers._rhythm import Rhythm, hurried, wanted
 from arbiter_providers._rows import open_page
@@ -222,18 +222,6 @@ def _band(region: str, name: str, raw: msgspec.Raw, labels: Mapping[int, str]) -
         return malformed("spot advice of the wrong shape", f"{region} {name} {bytes(raw)[:80]!r}")
     low, high = bounds(label)
     return Signal(BAND, UNITS[BAND], region, None, name, Purchase.SPOT, low, high, label)
-
-
-def bounds(label: str) -> tuple[Decimal | None, Decimal | None]:
-    """The two ends of a band: "5-10%" has both, "<5%", ">20%" and "20+" one, a word none."""
-    numbers = [Decimal(text) for text in re.findall(r"\d+(?:\.\d+)?", label)]
-    if len(numbers) == 2 and numbers[0] <= numbers[1]:
-        return numbers[0], numbers[1]
-    if len(numbers) == 1 and "<" in label:
-        return None, numbers[0]
-    if len(numbers) == 1 and (">" in label or "+" in label):
-        return numbers[0], None
-    return None, None
 
 
 def _answer(body: Any) -> _Scores:

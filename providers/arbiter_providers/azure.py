@@ -2,7 +2,8 @@
 
 `GET https://prices.azure.com/api/retail/prices` answers at most 1,000 rows a page, with a link
 to the next. Documented at learn.microsoft.com/rest/api/cost-management/retail-prices; its filter
-knows `eq`, `and` and `contains`. Spot is a list price there too, valid for about a month.
+knows `eq`, `and` and `contains`. Spot is a list price there too, valid for about a month. With an
+account, eviction rates and past spot prices come from the Resource Graph.
 """
 
 from __future__ import annotations
@@ -16,11 +17,22 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from arbiter.clock import Clock
+from arbiter.clock import Clock, SystemClock
 from arbiter.domain import Purchase
 from arbiter.errors import BadAnswer, ProviderError
-from arbiter.provider import Fetched, Page, Parsed, PricedOffer, Progress, ProviderSettings, Skip
+from arbiter.provider import (
+    Fetched,
+    Page,
+    Parsed,
+    ParsedHistory,
+    PricedOffer,
+    Progress,
+    ProviderSettings,
+    Signal,
+    Skip,
+)
 from arbiter.quality import Malformed, malformed, read_price
+from arbiter_providers import azure_history, azure_signals
 from arbiter_providers._http import Http, Rejected
 from arbiter_providers._regions import ask_regions, european_regions
 from arbiter_providers.azure_sizes import gpu_of
@@ -82,8 +94,10 @@ _read_row = msgspec.json.Decoder(_Row).decode
 class Azure:
     """Prices of Azure's GPU machines under Linux.
 
-    `settings.endpoint` takes the place of https://prices.azure.com; `settings.regions` limits
-    both what is asked and what is kept, and is by default every European region.
+    `settings.endpoint` takes the place of https://prices.azure.com, and of the addresses that
+    `options.login_endpoint` and `options.management_endpoint` do not name; `settings.regions`
+    limits both what is asked and what is kept, and is by default every European region.
+    `options.signals`: false to ask for prices only.
     """
 
     name = "azure"
@@ -94,6 +108,7 @@ class Azure:
         self._only = frozenset(region.lower() for region in settings.regions)
         # Rows seen in the last poll, by their bytes: an unchanged row costs one look-up.
         self._seen: dict[bytes, _Line | Skip] = {}
+        self._evictions = azure_signals.EvictionRates(settings, clock or SystemClock())
 
     def fetch(self, progress: Progress) -> Fetched:
         """Every page of every region.
@@ -104,7 +119,7 @@ class Azure:
         Raises:
             ProviderError: no region answered, or none with a single row.
         """
-        regions = tuple(sorted(self._only)) or european_regions(self.name)
+        regions = self._regions
         with Http(self.name, self._settings, clock=self._clock) as http:
             answers, errors = self._ask(http, regions, progress, narrow=True)
             if not _any_row(answers) and _only_rejected(errors):
@@ -116,7 +131,30 @@ class Azure:
         degraded = [f"{region}: {error.message}" for region, error in errors.items()]
         degraded += [f"{region}: the pages do not end" for region in _endless(answers)]
         pages = tuple(page for pages in answers.values() for page in pages)
-        return Fetched(pages, tuple(degraded))
+        evictions = self._evictions.fetch(regions)
+        return Fetched((*pages, *evictions), (*degraded, *self._evictions.notes))
+
+    def fetch_history(
+        self,
+        since: datetime,  # noqa: ARG002 (the contract's; Azure tells all of its 90 days or nothing)
+        until: datetime,  # noqa: ARG002
+        progress: Progress,
+    ) -> Fetched:
+        """The spot prices of the last 90 days, whatever part of them is asked for.
+
+        Raises:
+            MissingCredentials: no account is set.
+            ProviderError: nothing came.
+        """
+        return azure_history.fetch(self._settings, self._regions, self._clock, progress)
+
+    def parse_history(self, fetched: Fetched, now: datetime) -> ParsedHistory:
+        """Each price with the instants between which it stood.
+
+        Raises:
+            BadAnswer: a page is not an answer of the Resource Graph.
+        """
+        return azure_history.parse(fetched, now)
 
     def parse(self, fetched: Fetched, now: datetime) -> Parsed:
         """The offers whose price holds now; of several rows for one, the newest.
@@ -130,7 +168,11 @@ class Azure:
         entries: dict[bytes, _Line | Skip] = {}
         others: list[Skip] = []
         unfinished: dict[str, bool] = {}
+        graph = [page for page in fetched.pages if page.feed == azure_signals.FEED]
+        signals, kinds = azure_signals.read(graph)
         for page in fetched.pages:
+            if page.feed == azure_signals.FEED:
+                continue
             rows, next_link = _open(page.body)
             unfinished[page.region] = bool(next_link)
             for row in rows:
@@ -147,7 +189,13 @@ class Azure:
             for purchase in (Purchase.SPOT, Purchase.ON_DEMAND)
             if region and not more
         )
-        return Parsed(offers, (*skips, *others), covered)
+        wrong = [one for one in signals if isinstance(one, Skip)]
+        told = [one for one in signals if isinstance(one, Signal)]
+        return Parsed(offers, (*skips, *others, *wrong), covered, told, kinds)
+
+    @property
+    def _regions(self) -> tuple[str, ...]:
+        return tuple(sorted(self._only)) or european_regions(self.name)
 
     def _choose(
         self, entries: Iterable[_Line | Skip], now: datetime

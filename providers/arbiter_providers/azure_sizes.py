@@ -55,6 +55,8 @@ SIZES: dict[str, tuple[str, int]] = {
     for size, count in sizes.items()
 }
 
+_BY_LOWER_CASE = {size.lower(): size for size in SIZES}
+
 _FRACTION = re.compile(r"Standard_NV(6|8|10|12|18|20|30|4)ad(ms|s)_A10_v5|Standard_NV(4|8|16)as_v4")
 _FPGA = re.compile(r"Standard_NP\d")
 _WHOLE_NODE = re.compile(r"Standard_ND96[a-z]+_([A-Z0-9]+)_v\d+")
@@ -76,3 +78,11 @@ def gpu_of(size: str) -> tuple[str, int] | str:
     node = _WHOLE_NODE.fullmatch(size)
     gpu = normalise(node.group(1)) if node else None
     return (gpu, 8) if gpu else "GPU size that is not in the table"
+
+
+def size_named(name: str) -> str | None:
+    """The size of the table that goes by this name in any case, or None.
+
+    The Resource Graph writes sizes in lower case, the price list does not.
+    """
+    return _BY_LOWER_CASE.get(name.strip().lower())

@@ -19,8 +19,9 @@ from arbiter.errors import BadAnswer
 from arbiter.gpus import GPUS
 from arbiter.provider import Fetched, Page, Parsed, ProviderSettings, Signal
 from arbiter.testing import FakeClock
+from arbiter_providers._bands import bounds
 from arbiter_providers.aws import Aws
-from arbiter_providers.aws_signals import EVERY, bounds, groups
+from arbiter_providers.aws_signals import EVERY, groups
 from arbiter_providers.aws_types import TYPES
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
