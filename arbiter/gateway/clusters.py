@@ -55,8 +55,10 @@ def assignment(service: str, backends: Sequence[Backend], addresses: Addresses) 
     """The endpoints of one service.
 
     Raises:
-        GatewayError: a URL cannot be used, or two backends share an address.
+        GatewayError: a URL cannot be used, or two backends share a name or an address.
     """
+    if len({one.cluster for one in backends}) < len(backends):
+        raise GatewayError(f"two backends of {service} have the same name")
     endpoints = []
     seen: dict[tuple[str, int], str] = {}
     for backend in sorted(backends, key=lambda one: one.cluster):

@@ -57,7 +57,7 @@ backends = st.lists(
         state=st.sampled_from([BackendState.SERVING, BackendState.DRAINING]),
     ),
     max_size=3,
-    unique_by=lambda one: one.url,
+    unique_by=(lambda one: one.cluster, lambda one: one.url),
 )
 some_services = st.dictionaries(names, backends, max_size=4)
 
@@ -182,9 +182,11 @@ def test_a_named_host_needs_an_address() -> None:
         files({"svc": [Backend("a", "http://unknown:1")]})
 
 
-def test_two_backends_at_one_address_are_refused() -> None:
+def test_two_backends_with_one_name_or_address_are_refused() -> None:
     with pytest.raises(GatewayError, match="b and a have the same address"):
         files({"svc": [backend("a", 1), backend("b", 1)]})
+    with pytest.raises(GatewayError, match="two backends of svc have the same name"):
+        files({"svc": [backend("a", 1), backend("a", 2)]})
 
 
 def test_one_backend_on_standby_and_no_more() -> None:
