@@ -173,7 +173,7 @@ class Rows:
         if not text and place is not None and name in ("tier", "source", "is_backfill"):
             text = self._layout.values.get(name, "")
         if not text.isprintable():
-            raise self._bad(name, "is not readable text", ascii(text))
+            raise self._bad(name, "is not readable text", text)
         return text
 
     def _needed(self, row: Row, name: str) -> str:
