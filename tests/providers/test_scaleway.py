@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -268,3 +270,27 @@ def test_recorded_zones(
     assert parsed.covered == {(zone, Purchase.ON_DEMAND)}
     if h100 is not None:
         assert prices(parsed)["H100-SXM-2-80G"] == ("H100", 2, Price.of(h100, "EUR"))
+
+
+def test_it_is_recorded_and_refused_as_not_launchable(
+    server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answer = both(paged(gpus(1), 50))
+    monkeypatch.setenv("ARBITER_PROVIDERS__SCALEWAY__ENDPOINT", server.url)
+    monkeypatch.setenv("ARBITER_PROVIDERS__SCALEWAY__REGIONS", ZONE)
+    monkeypatch.setenv("ARBITER_DATA_DIR", str(tmp_path))
+
+    def arbiter(*arguments: str) -> str:
+        command = [sys.executable, "-m", "arbiter", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    (polled,) = json.loads(arbiter("poll", "scaleway", "--json"))
+    assert (polled["state"], polled["offers"]) == ("ok", 1)
+    for model in ((), ("llama70b-awq",)):
+        answer = json.loads(arbiter("offers", *model, "--refused", "--json"))
+        assert answer["offers"] == []
+        (refused,) = answer["refused"]
+        assert (refused["provider"], refused["region"]) == ("scaleway", ZONE)
+        assert refused["rule"] == "not_launchable"
+        assert "SkyPilot" in refused["reason"]
