@@ -161,6 +161,9 @@ def _gateway_words(gateway: Mapping[Any, Any]) -> Iterator[Problem]:
     host = gateway.get("host")
     if isinstance(host, str) and not _is_address(host):
         yield Problem(("gateway", "host"), "must be an IP address, as 127.0.0.1 or 0.0.0.0")
+    for part, other in (("cert", "key"), ("key", "cert")):
+        if gateway.get(f"tls_{part}_file") and not gateway.get(f"tls_{other}_file"):
+            yield Problem(("gateway", f"tls_{part}_file"), f"needs tls_{other}_file too")
     for key in ("url", "fallback_url"):
         url = gateway.get(key)
         if isinstance(url, str) and (wrong := _wrong_endpoint(url)):

@@ -23,7 +23,7 @@ CONFIG_VARIABLE = "ARBITER_CONFIG"
 EXECUTORS = ("skypilot", "local")
 
 _PATHS = ("data_dir", "profiles_dir", "templates_dir")
-_GATEWAY_PATHS = ("state_dir", "client_keys_file")
+_GATEWAY_PATHS = ("state_dir", "client_keys_file", "tls_cert_file", "tls_key_file")
 _TEXTS = frozenset({"database_url", "executor"})
 
 
@@ -49,6 +49,7 @@ class GatewaySettings:
         enabled: services get a stable endpoint; without it, clients ask replicas themselves.
         host: an IP address of this machine to listen on; port is never chosen by itself.
         url: base under which clients reach it, where that is not http://host:port.
+        tls_cert_file, tls_key_file: PEM files; with both it listens with TLS.
         state_dir: its files and sockets; None is `gateway` in data_dir.
         workers: threads that forward.
         drain_s: seconds that an answer may still take before its replica, or a gateway that is
@@ -64,6 +65,8 @@ class GatewaySettings:
     host: str = "127.0.0.1"
     port: int = 8401
     url: str | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
     state_dir: Path | None = None
     workers: int = 2
     drain_s: float = 600.0

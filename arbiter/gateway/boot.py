@@ -33,6 +33,10 @@ _UNAVAILABLE = (
     '{"error": {"message": "no replica of this model can answer now, try again later", '
     '"type": "service_unavailable", "param": null, "code": "no_replica"}}\n'
 )
+_TOO_LONG = (
+    '{"error": {"message": "the request is too long", "type": "invalid_request_error", '
+    '"param": null, "code": "request_too_long"}}\n'
+)
 _SOL_SOCKET, _IPPROTO_TCP = 1, 6
 _KEEPALIVE = (  # a client that vanished without a word frees its place on the GPU
     (_SOL_SOCKET, 9, 1, "SO_KEEPALIVE"),
@@ -43,18 +47,19 @@ _KEEPALIVE = (  # a client that vanished without a word frees its place on the G
 )
 
 
-def bootstrap(folder: str, host: str, port: int) -> Json:
+def bootstrap(folder: str, host: str, port: int, tls: tuple[str, str] | None = None) -> Json:
     """The complete start configuration.
 
     Args:
         folder: absolute, of the files that are watched.
         host: the address to listen on; an IP address.
+        tls: paths of the certificate's chain and of its key; None listens in plain text.
     """
     return {
         "node": {"id": "arbiter", "cluster": "arbiter"},
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
         "dynamic_resources": {"cds_config": from_file(f"{folder}/{CLUSTERS_FILE}")},
-        "static_resources": {"listeners": [_listener(folder, host, port)]},
+        "static_resources": {"listeners": [_listener(folder, host, port, tls)]},
         "overload_manager": {
             "resource_monitors": [
                 {
@@ -75,7 +80,17 @@ def from_file(path: str) -> Json:
     return {"resource_api_version": "V3", "path_config_source": {"path": path}}
 
 
-def _listener(folder: str, host: str, port: int) -> Json:
+def _listener(folder: str, host: str, port: int, tls: tuple[str, str] | None) -> Json:
+    chain: Json = {
+        "filters": [
+            {
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": _http(folder),
+            }
+        ]
+    }
+    if tls is not None:
+        chain["transport_socket"] = _tls(*tls)
     return {
         "name": "clients",
         "address": {"socket_address": {"address": host, "port_value": port}},
@@ -84,16 +99,26 @@ def _listener(folder: str, host: str, port: int) -> Json:
             for level, name, value, description in _KEEPALIVE
         ],
         "per_connection_buffer_limit_bytes": MOST_BODY,
-        "filter_chains": [
-            {
-                "filters": [
+        "filter_chains": [chain],
+    }
+
+
+def _tls(certificate: str, key: str) -> Json:
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "tls_certificates": [
                     {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": _http(folder),
+                        "certificate_chain": {"filename": certificate},
+                        "private_key": {"filename": key},
                     }
-                ]
-            }
-        ],
+                ],
+            },
+        },
     }
 
 
@@ -128,26 +153,29 @@ def _http(folder: str) -> Json:
 
 
 def _local_replies() -> Json:
-    """When nothing can answer, say so in OpenAI's shape and say when to come back."""
+    """What the gateway says by itself, in OpenAI's shape; a 503 says when to come back."""
+    unavailable = _reply(503, _UNAVAILABLE)
+    unavailable["headers_to_add"] = [header("retry-after", str(RETRY_AFTER_S))]
+    return {"mappers": [unavailable, _reply(413, _TOO_LONG)]}
+
+
+def _reply(status: int, body: str) -> Json:
     return {
-        "mappers": [
-            {
-                "filter": {
-                    "status_code_filter": {
-                        "comparison": {
-                            "op": "EQ",
-                            "value": {"default_value": 503, "runtime_key": "_"},
-                        }
-                    }
-                },
-                "body": {"inline_string": _UNAVAILABLE},
-                "body_format_override": {
-                    "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
-                    "content_type": "application/json",
-                },
-                "headers_to_add": [header("retry-after", str(RETRY_AFTER_S))],
-            }
-        ]
+        "filter": {"status_code_filter": _compared("EQ", status)},
+        "body": {"inline_string": body},
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/json",
+        },
+    }
+
+
+def _compared(operator: str, status: int) -> Json:
+    return {
+        "comparison": {
+            "op": operator,
+            "value": {"default_value": status, "runtime_key": "arbiter.unset"},
+        }
     }
 
 
@@ -168,11 +196,7 @@ def _cut_log() -> Json:
     Had it not begun, it would have been repeated, or answered with a 503.
     """
     lost = {"response_flag_filter": {"flags": ["UR", "UC", "UPE"]}}
-    begun = {
-        "status_code_filter": {
-            "comparison": {"op": "LE", "value": {"default_value": 499, "runtime_key": "_"}}
-        }
-    }
+    begun = {"status_code_filter": _compared("LE", 499)}
     return {
         "name": "envoy.access_loggers.file",
         "filter": {"and_filter": {"filters": [lost, begun]}},

@@ -141,7 +141,7 @@ def _replicas(folder: str, service: str, trusted: str) -> Json:
         },
         "health_checks": [
             {
-                "timeout": "1s",
+                "timeout": "2s",  # a server under full load is slow to say that it is well
                 "interval": "1s",
                 "no_traffic_interval": "1s",
                 "unhealthy_threshold": 2,

@@ -67,6 +67,7 @@ class EnvoyGateway:
         state: folder of everything; made for this user alone.
         keys: the clients' keys, asked for at every start().
         host: an IP address.
+        tls: certificate chain and key; renewed files are taken up by a replacement.
         url: base under which clients reach it, when that is not http://host:port.
         workers: threads that forward.
         drain_s: seconds after which a replaced process is ended though it still answers.
@@ -81,6 +82,7 @@ class EnvoyGateway:
         host: str = "127.0.0.1",
         port: int = 8401,
         url: str | None = None,
+        tls: tuple[Path, Path] | None = None,
         workers: int = 2,
         drain_s: float = 600.0,
         program: Callable[[], Path] = binary.find,
@@ -89,13 +91,15 @@ class EnvoyGateway:
         self._keys = keys
         self._host, self._port = host, port
         shown = f"[{host}]" if ":" in host else host
-        self._url = (url or f"http://{shown}:{port}").rstrip("/")
+        scheme = "http" if tls is None else "https"
+        self._url = (url or f"{scheme}://{shown}:{port}").rstrip("/")
+        self._tls = tls
         self._workers = workers
         self._program = program
         self._checked: Path | None = None
         self._runs = Runs(self._state.path, drain_s, self._remember)
         self._looks: dict[tuple[str, str], _Look] = {}
-        self._addresses: dict[str, str] = {}
+        self._addresses = self._state.addresses()
         self._last: dict[str, Counted] = {}
         self._error: str | None = None
 
@@ -104,24 +108,22 @@ class EnvoyGateway:
     def start(self) -> None:
         """Start, adopt, restart or replace Envoy, and take up changed client keys."""
         with self._told():
-            program = self._program()
-            wanted = Wanted(
-                program,
-                bootstrap(str(self._state.conf), self._host, self._port),
-                self._host,
-                self._port,
-                self._workers,
-            )
+            wanted = self._wanted()
             with self._state.locked():
                 current = self._runs.newest()
                 if current is None or current.wanted != wanted.digest:
-                    self._check(program)
+                    self._check(wanted.program)
                     self._write(self._state.services())
                     self._runs.ensure(wanted)
                 else:
                     self._runs.ensure(wanted)
                     self._apply(self._state.services())
                 self._runs.retire()
+
+    def _wanted(self) -> Wanted:
+        tls = self._tls and (str(self._tls[0].absolute()), str(self._tls[1].absolute()))
+        boot = bootstrap(str(self._state.conf), self._host, self._port, tls)
+        return Wanted(self._program(), boot, self._host, self._port, self._workers, self._tls or ())
 
     def _check(self, program: Path) -> None:
         if self._program is binary.find and program != self._checked:
@@ -323,6 +325,7 @@ class EnvoyGateway:
                 with suppress(OSError):
                     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                     self._addresses[host] = str(found[0][4][0])
+        self._state.keep_addresses(self._addresses)
         return self._addresses
 
     # --- what is kept ----------------------------------------------------------------------------

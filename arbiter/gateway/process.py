@@ -62,6 +62,7 @@ class Wanted:
 
     Attributes:
         workers: threads that forward.
+        files: what the process reads only at its start.
         boot: `arbiter.gateway.boot.bootstrap`.
     """
 
@@ -70,15 +71,18 @@ class Wanted:
     host: str
     port: int
     workers: int
+    files: tuple[Path, ...] = ()
 
     @property
     def digest(self) -> str:
-        """Changes with anything that needs another process."""
-        program = self.program.stat()
+        """Changes with anything that needs another process.
+
+        Raises:
+            OSError: the program or a file is not there.
+        """
+        read = [(str(path), path.stat()) for path in (self.program, *self.files)]
         parts = (
-            str(self.program),
-            program.st_size,
-            program.st_mtime_ns,
+            [(path, found.st_size, found.st_mtime_ns) for path, found in read],
             self.workers,
             _ARGUMENTS,
             self.boot,

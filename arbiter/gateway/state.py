@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -78,6 +79,14 @@ class State:
             kept.setdefault(service, {})[name] = number
         _write_whole(self.path / "past.json", json.dumps(kept))
 
+    def addresses(self) -> dict[str, str]:
+        """Host name -> the IP address that it had last."""
+        return {host: str(address) for host, address in _read(self.path / "addresses.json").items()}
+
+    def keep_addresses(self, addresses: Mapping[str, str]) -> None:
+        """Remember addresses, for when a name cannot be looked up."""
+        _write_whole(self.path / "addresses.json", json.dumps(addresses, sort_keys=True))
+
     def write(self, name: str, text: str) -> None:
         """Replace a file that Envoy reads, if it says something else."""
         self.conf.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,7 +116,7 @@ def _write_whole(path: Path, text: str) -> None:
     with suppress(FileNotFoundError):
         if path.read_text(encoding="utf-8") == text:
             return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

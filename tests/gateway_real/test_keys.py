@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import ssl
 import stat
 import subprocess
 from pathlib import Path
@@ -213,6 +214,38 @@ async def test_a_replica_with_tls_must_prove_its_name(
         assert (await ask(client, gateway.endpoint("impostor"))).status_code == 503
     told = httpx.get(f"{setup.upstreams['bad'].url}/ctl", verify=False, trust_env=False).json()
     assert told["keys"] == {}, "the key was not shown to it"
+
+
+async def test_clients_may_be_spoken_to_with_tls(setup: Setup, tmp_path: Path) -> None:
+    """And a renewed certificate is shown without a dropped stream."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl: apt-get install openssl")
+    _certificate(tmp_path, "gw", "localhost")
+    pair = (tmp_path / "gw.pem", tmp_path / "gw.key")
+    gateway = EnvoyGateway(setup.state, lambda: setup.keys, port=setup.port, tls=pair)
+    gateway.start()
+    setup.upstream("a")
+    gateway.serve("svc", setup.backends("a"))
+    assert gateway.endpoint("svc") == f"https://127.0.0.1:{setup.port}/svc/v1"
+    base = gateway.endpoint("svc").replace("127.0.0.1", "localhost")
+    headers = {"authorization": f"Bearer {KEY}"}
+    old = ssl.create_default_context(cafile=str(pair[0]))
+    async with httpx.AsyncClient(verify=old, headers=headers, trust_env=False) as client:
+        live = asyncio.create_task(stream(client, base, tokens=100, gap=0.02))
+        await until(lambda: gateway.active("svc", "a") == 1)
+        _certificate(tmp_path, "gw", "localhost")
+        await asyncio.to_thread(gateway.start)
+        assert gateway.health().retiring == 1
+        new = ssl.create_default_context(cafile=str(pair[0]))
+        for _ in range(100):  # until the old one has closed its listener
+            try:
+                async with httpx.AsyncClient(
+                    verify=new, headers=headers, trust_env=False
+                ) as another:
+                    assert (await ask(another, base)).status_code == 200
+            except httpx.ConnectError:
+                await asyncio.sleep(0.1)
+        assert (await live).whole
 
 
 def _certificate(folder: Path, name: str, subject: str) -> None:

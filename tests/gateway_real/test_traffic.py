@@ -322,6 +322,23 @@ async def test_of_several_services_the_body_names_the_model(
     assert [one["id"] for one in listed] == ["llama", "qwen"]
 
 
+async def test_a_body_beyond_all_bounds_is_refused_in_the_clients_words(
+    setup: Setup, gateway: EnvoyGateway
+) -> None:
+    """Only where the body must be read for its model; elsewhere it is sent on, once."""
+    for name in ("a", "b"):
+        one = setup.upstream(name)
+        gateway.serve(name, [Backend(name, one.url, None, name)])
+    body = b'{"model": "a", "pad": "' + b"x" * (65 << 20) + b'"}'
+    headers = {"content-type": "application/json"}
+    async with clients() as client:
+        path = "/v1/chat/completions"
+        answer = await client.post(setup.url + path, content=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_long")
+        answer = await client.post(f"{setup.url}/a{path}", content=body, headers=headers)
+        assert (answer.status_code, answer.json()["length"]) == (200, len(body))
+
+
 async def test_a_client_cannot_change_the_rules(setup: Setup, gateway: EnvoyGateway) -> None:
     """Envoy reads limits from headers of clients that it trusts. It trusts none."""
     setup.upstream("a")

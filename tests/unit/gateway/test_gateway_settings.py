@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from arbiter.errors import SettingsError
-from arbiter.settings import load_settings
+from arbiter.errors import GatewayError, SettingsError
+from arbiter.gateway.base import Backend, BackendState
+from arbiter.gateway.configured import fallback, make_gateway
+from arbiter.settings import GatewaySettings, Settings, load_settings
 
 HOME = {"HOME": "/nonexistent"}
 
@@ -21,6 +24,24 @@ def read(folder: Path, text: str, **variables: str) -> str:
     except SettingsError as error:
         return error.message.removeprefix(f"{file}:2: ")
     return ""
+
+
+def test_the_gateway_is_made_of_the_settings(tmp_path: Path) -> None:
+    gateway = GatewaySettings(
+        port=9, url="https://llm.example/", fallback_url="https://api.example"
+    )
+    settings = Settings(data_dir=tmp_path, gateway=gateway)
+    assert make_gateway(settings).endpoint("svc") == "https://llm.example/svc/v1"
+    assert fallback(settings) == Backend(
+        "fallback", "https://api.example", None, None, BackendState.STANDBY
+    )
+    assert fallback(Settings()) is None
+    keyed = replace(settings, gateway=replace(gateway, fallback_key_env="API_KEY"))
+    found = fallback(keyed, {"API_KEY": "k"})
+    assert found is not None
+    assert found.key == "k"
+    with pytest.raises(GatewayError, match="export API_KEY="):
+        fallback(keyed, {})
 
 
 def test_paths_are_meant_from_the_file_that_names_them(tmp_path: Path) -> None:
@@ -57,6 +78,7 @@ def test_paths_are_meant_from_the_file_that_names_them(tmp_path: Path) -> None:
             "gateway.fallback_key_env: must be the name of a variable, not a key",
         ),
         ("prot = 1", "gateway.prot: is not known, did you mean port?"),
+        ('tls_key_file = "k"', "gateway.tls_key_file: needs tls_cert_file too"),
         ('host = "::1"', ""),
         ('client_key_envs = ["TEAM_KEYS"]', ""),
     ],
