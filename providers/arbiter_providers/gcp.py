@@ -8,7 +8,7 @@ two. Prices hold for a region, and so does an offer: a launch may take any of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -31,7 +31,7 @@ from arbiter.provider import (
 from arbiter.quality import Malformed, malformed, read_price
 from arbiter_providers import gcp_advice as advice
 from arbiter_providers._http import Http
-from arbiter_providers._regions import counts, european_regions
+from arbiter_providers._regions import european_regions
 from arbiter_providers._rhythm import LONGEST_S, Rhythm, wanted
 from arbiter_providers.gcp_account import KEY, Account, Login, logins
 from arbiter_providers.gcp_api import Compute, all_pages, explain
@@ -67,7 +67,8 @@ class Gcp:
     """Prices of GCP's GPU machines under Linux.
 
     `settings.endpoint` takes the place of both of Google's hosts, and needs no key of its own;
-    `settings.regions` limits what is kept, and is by default every European region.
+    `settings.regions` limits what is kept, and is by default every region, for the list has them
+    all; signals and past prices, which are asked for one by one, are by default those of Europe.
     `settings.options`: `api_key_env` and `access_token_env`, names of the variables with an API
     key or an access token; `project`; `signals`, false to ask for none; `signals_every_s`.
 
@@ -217,7 +218,7 @@ class Gcp:
             BadAnswer: a page is not JSON, or not an answer of its API.
         """
         feeds = _by_feed(fetched.pages)
-        prices = read_price_list(feeds.get(PRICES, ()), self._counts(), now)
+        prices = read_price_list(feeds.get(PRICES, ()), self._counts, now)
         catalogue, skips = _catalogue(fetched.pages)
         signals, kinds, unread = _signals(feeds, now)
         offers: list[PricedOffer] = []
@@ -244,7 +245,7 @@ class Gcp:
             for found in advice.past_prices(body, catalogue, now):
                 if isinstance(found, Skip):
                     skips.append(found)
-                elif counts(self.name, found.offer.region, self._only):
+                elif self._counts(found.offer.region):
                     prices.append(found)
                 else:
                     skips.append(ELSEWHERE)
@@ -277,16 +278,9 @@ class Gcp:
         regions = self._settings.regions or european_regions(self.name)
         return _catalogue(self._lists)[0].pairs(regions)
 
-    def _counts(self) -> Callable[[str], bool]:
-        """Whether a region is kept; of the thousands of rows each names one of a few dozen."""
-        known: dict[str, bool] = {}
-
-        def kept(region: str) -> bool:
-            if region not in known:
-                known[region] = counts(self.name, region, self._only)
-            return known[region]
-
-        return kept
+    def _counts(self, region: str) -> bool:
+        """Whether a region is kept."""
+        return region in self._only if self._only else region != "global"
 
     def _same(self, offer: PricedOffer) -> PricedOffer:
         last = self._known.get(_key(offer))

@@ -88,7 +88,7 @@ class Account:
             # The error's own text may repeat what was sent.
             why = type(error).__name__
             hint = "gcloud auth application-default login"
-            raise BadCredentials(f"gcp: {what} was refused ({why})", hint) from error
+            raise BadCredentials(f"gcp: {what} cannot be used ({why})", hint) from error
 
     @property
     def project(self) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -343,15 +344,18 @@ _GPUS = {
 _ATTACHED = frozenset({"t4", "v100", "p100", "p4", "k80"})
 
 
+@lru_cache(maxsize=65_536)  # the list has some 30,000 rows, and every poll brings them again
 def part_of(description: str, family: str, usage: str) -> Part | Skip:
     """What a row prices, by its description and category.
 
     Spot is told by the usage type or by the description: not all rows of spot prices have the
     usage type Preemptible.
     """
+    if family not in ("Compute", "Storage", ""):
+        return NOT_GPU
     text = _PLACE.sub("", description)
     bare = _SPOT_AFTER.sub("", _SPOT_BEFORE.sub("", text))
-    found = _named(bare) if family in ("Compute", "Storage", "") else None
+    found = _named(bare)
     # Only what looks like ours is worth a word on why it is left out.
     if found is None and not (family == "Compute" and "gpu" in text.lower()):
         return NOT_GPU

@@ -181,7 +181,7 @@ def test_credentials_that_are_refused_are_not_shown(
 ) -> None:
     server.answer = lambda _: Answer(b'{"error": "invalid_grant"}', 400)
     leave_credentials(folder, f"{server.url}/token")
-    with pytest.raises(BadCredentials, match=r"gcloud was refused \(RefreshError\)") as caught:
+    with pytest.raises(BadCredentials, match=r"gcloud cannot be used \(RefreshError\)") as caught:
         account().credentials()
     assert SECRET not in str(caught.value)
 

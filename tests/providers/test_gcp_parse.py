@@ -192,11 +192,24 @@ def test_regions_come_from_the_row_and_not_from_its_text() -> None:
     assert regions == {"europe-west1", "europe-west4"}  # "EMEA" says north1 too: no L4 there
 
 
-def test_by_default_european_regions_are_kept() -> None:
-    assert {one.region for one in parse(recording()).offers} == {"europe-west1", "europe-west4"}
+def test_every_region_is_kept_unless_some_are_named() -> None:
+    everywhere = {one.region for one in parse(recording()).offers}
+    assert everywhere == {
+        "europe-west1",
+        "europe-west4",
+        "us-central1",
+        "us-east1",
+        "us-west1",
+    }
     american = parse(recording(), "us-central1")
     assert {one.region for one in american.offers} == {"us-central1"}
+    assert {region for region, _ in american.covered} == {"us-central1"}
     assert prices(american, ON_DEMAND)["us-central1", "a2-highgpu-1g"] == "3.673385 USD"
+
+
+def test_a_price_for_the_whole_world_is_of_no_region() -> None:
+    world = [row(L4, "0.5", "global"), *({**one, "serviceRegions": ["global"]} for one in G2)]
+    assert parse(Fetched((page(*world),))).covered == frozenset()
 
 
 def test_a_machine_without_one_of_its_prices_is_no_offer() -> None:
@@ -261,7 +274,8 @@ BOTH = {("europe-west1", SPOT), ("europe-west1", ON_DEMAND)}
 def test_a_list_with_its_last_page_covers_its_regions() -> None:
     covered = parse(recording()).covered
     assert covered >= BOTH
-    assert {region for region, _ in covered} == {"europe-north1", "europe-west1", "europe-west4"}
+    european = {region for region, _ in covered if region.startswith("europe-")}
+    assert european == {"europe-north1", "europe-west1", "europe-west4"}
 
 
 def test_a_list_that_was_cut_short_covers_nothing() -> None:
