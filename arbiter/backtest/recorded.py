@@ -107,12 +107,19 @@ def recorded(
         asked.atlas.place(spot.lines[line].provider, spot.lines[line].region) for line in lines
     )
     tiers = tuple(spot.lines[line].tier for line in lines)
-    assumed = _assumed(kind, len(lines), len(kinds), on_demand)
+    priced = int(spot.steps.seconds[np.isin(spot.steps.line, lines)].sum())
+    unknown = 1 - priced / (question.window.seconds * len(lines))
+    assumed = _assumed(kind, len(lines), len(kinds), on_demand, unknown)
     return Recorded(replace(market, notes=assumed), places, tiers, assumed)
 
 
-def _assumed(kind: Kind, series: int, kinds: int, on_demand: int) -> tuple[str, ...]:
+def _assumed(
+    kind: Kind, series: int, kinds: int, on_demand: int, unknown: float
+) -> tuple[str, ...]:
     others = f", the most of {kinds} kinds: --gpu names another" if kinds > 1 else ""
+    gaps = (
+        (f"{unknown:.1%} of the hours of these series have no recorded price",) if unknown else ()
+    )
     return (
         "assumed: capacity is not recorded, so a zone gives every machine that is asked for while "
         "its price stands, and none where no price stood; real losses and refusals are not in "
@@ -120,6 +127,7 @@ def _assumed(kind: Kind, series: int, kinds: int, on_demand: int) -> tuple[str, 
         f"assumed: machines are {kind[0]} x{kind[1]} ({series} spot series{others})",
         f"assumed: on demand costs {on_demand / 1e6:.4f} USD an hour all the time, the least mean "
         "of any eligible series",
+        *gaps,
     )
 
 
