@@ -52,7 +52,6 @@ SKUS = "/v1/services/6F81-5844-456A/skus"
 SOURCE = "gcp:skus"
 
 PRICES, MACHINE_TYPES, ACCELERATOR_TYPES = "skus", "machine-types", "accelerator-types"
-NOT_LISTED = "not-listed"
 PREEMPTION, CAPACITY, PRICE_HISTORY = "preemption-rates", "capacity", "price-history"
 
 LISTS_EVERY = timedelta(hours=1)
@@ -140,11 +139,10 @@ class Gcp:
                 self._listing.succeeded()
             except ProviderError as error:
                 self._listing.failed("machine types by an older list or table", error)
-        pages = list(self._lists) or [Page(NOT_LISTED, "", " ".join(self._listing.notes))]
-        notes = [] if _catalogue(self._lists)[0].whole else ["machine types: some zones are silent"]
+        pages = list(self._lists)
         if wanted(self._settings) and self._signalling.due:
             pages += self._signals(compute, progress)
-        return pages, [*notes, *self._listing.notes, *self._signalling.notes]
+        return pages, [*self._listing.notes, *self._signalling.notes]
 
     def _signals(self, compute: Compute, progress: Progress) -> list[Page]:
         pairs = self._pairs()
@@ -229,7 +227,7 @@ class Gcp:
             else:
                 offers.append(found)
         self._known = {_key(one): self._same(one) for one in offers}
-        whole = prices.whole and catalogue.whole and NOT_LISTED not in feeds
+        whole = prices.whole and catalogue.whole
         covered = frozenset((r, p) for r in prices.regions for p in _PURCHASES if whole)
         return Parsed(tuple(self._known.values()), left_out, covered, signals, kinds)
 
@@ -288,14 +286,22 @@ class Gcp:
 
 
 def _listed(compute: Compute, progress: Progress) -> tuple[Page, ...]:
-    """The project's machine types and GPUs in all zones."""
+    """The project's machine types and GPUs in all zones.
+
+    Raises:
+        ProviderError: they did not come, or not of all zones: by half a list machines would seem
+            to be gone that are only not listed.
+    """
     progress("machine types")
     machines = compute.listed("machineTypes", {"filter": FILTER}, next_list)
     accelerators = compute.listed("acceleratorTypes", {}, next_list)
-    return (
+    pages = (
         *(Page(MACHINE_TYPES, "", body) for body in machines),
         *(Page(ACCELERATOR_TYPES, "", body) for body in accelerators),
     )
+    if not _catalogue(pages)[0].whole:
+        raise BadAnswer("gcp: some zones did not say what they have")
+    return pages
 
 
 def _by_feed(pages: Iterable[Page]) -> dict[str, list[object]]:
