@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,8 @@ from arbiter.errors import (
 from arbiter.provider import ProviderSettings
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     import httpx
 
 _T = TypeVar("_T", "Answer", "httpx.Response")
@@ -374,6 +377,7 @@ class Http:
                     timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, CONNECT_S)),
                     follow_redirects=self._credentials is None,
                     max_redirects=3,
+                    verify=_certificates(),
                     transport=self._transport,
                     # A stand-in on this machine is never behind the proxy of the network.
                     mounts={"all://127.0.0.1": None, "all://localhost": None},
@@ -389,6 +393,14 @@ def _beginning(response: httpx.Response) -> bytes:
         if len(parts) >= LARGEST_REFUSAL:
             break
     return parts[:LARGEST_REFUSAL]
+
+
+@cache
+def _certificates() -> SSLContext:
+    """The authorities that are trusted, read once: to read them takes longer than most polls."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:
