@@ -133,7 +133,7 @@ def _rows(market: Market, lines: list[Line], window: Window) -> Iterator[Exporte
             line.instance_type,
             line.gpu,
             line.gpu_count,
-            line.purchase.value,
+            str(line.purchase),
             line.currency,
             price,
             per_gpu,
