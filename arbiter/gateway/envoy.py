@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from arbiter.gateway.base import Backend, BackendState, Counts, GatewayHealth
 from arbiter.gateway.boot import CLUSTERS_FILE, ROUTES, ROUTES_FILE, bootstrap
 from arbiter.gateway.clusters import cluster_names, endpoints_file, standby
 from arbiter.gateway.process import Run, Runs, Wanted
-from arbiter.gateway.state import Counted, State
+from arbiter.gateway.state import State
+from arbiter.gateway.tally import FIGURES, Tally, numbers
 
 TAKEN_S = 10.0
 """Within which a running Envoy must have taken a file. It takes some 10 ms, but for a new cluster
@@ -96,11 +97,10 @@ class EnvoyGateway:
         self._tls = tls
         self._workers = workers
         self._program = program
-        self._checked: Path | None = None
-        self._runs = Runs(self._state.path, drain_s, self._remember)
         self._looks: dict[tuple[str, str], _Look] = {}
         self._addresses = self._state.addresses()
-        self._last: dict[str, Counted] = {}
+        self._tally = Tally(self._state)
+        self._runs = Runs(self._state.path, drain_s, self._tally.keep)
         self._error: str | None = None
 
     # --- the process ----------------------------------------------------------------------------
@@ -112,7 +112,8 @@ class EnvoyGateway:
             with self._state.locked():
                 current = self._runs.newest()
                 if current is None or current.wanted != wanted.digest:
-                    self._check(wanted.program)
+                    if self._program is binary.find:
+                        binary.check(wanted.program)
                     self._write(self._state.services())
                     self._runs.ensure(wanted)
                 else:
@@ -124,11 +125,6 @@ class EnvoyGateway:
         tls = self._tls and (str(self._tls[0].absolute()), str(self._tls[1].absolute()))
         boot = bootstrap(str(self._state.conf), self._host, self._port, tls)
         return Wanted(self._program(), boot, self._host, self._port, self._workers, self._tls or ())
-
-    def _check(self, program: Path) -> None:
-        if self._program is binary.find and program != self._checked:
-            binary.check(program)
-            self._checked = program
 
     def health(self) -> GatewayHealth:
         """How the process is."""
@@ -203,16 +199,14 @@ class EnvoyGateway:
     def counts(self) -> Mapping[str, Counts]:
         """What passed, per service, also through processes that were replaced."""
         runs = self._runs.alive()
-        self._fold({run.path.name for run in runs})
+        total = self._tally.total(runs)
         active = Counter[str]()
         for run in runs:
-            self._last[run.path.name] = _counted(run)
             for name, hosts in run.admin.hosts().items():
                 active[name.removesuffix(".standby")] += sum(one.active for one in hosts.values())
-        total = sum(self._last.values(), start=self._state.past())
         return {
             service: Counts(
-                **{name: total[service, name] for name in _FIGURES}, active=active[service]
+                **{name: total[service, name] for name in FIGURES}, active=active[service]
             )
             for service in self._state.services()
         }
@@ -328,21 +322,6 @@ class EnvoyGateway:
         self._state.keep_addresses(self._addresses)
         return self._addresses
 
-    # --- what is kept ----------------------------------------------------------------------------
-
-    def _remember(self, run: Run) -> None:
-        """Keep the counts of a process that is about to be ended."""
-        with suppress(GatewayError):
-            self._last[run.path.name] = _counted(run)
-        self._fold(self._last.keys() - {run.path.name})
-
-    def _fold(self, running: Collection[str]) -> None:
-        """Add what was last seen of processes that are gone to the past, or counts would fall."""
-        gone = [name for name in self._last if name not in running]
-        if not gone:
-            return
-        self._state.keep_past(sum((self._last.pop(name) for name in gone), self._state.past()))
-
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Turn the system's errors into one clear line, and remember it for health()."""
@@ -360,27 +339,6 @@ class EnvoyGateway:
         self._error = None
 
 
-_FIGURES = ("requests", "errors", "retried", "cut")
-_STATS = {"upstream_rq_completed": "requests", "upstream_rq_5xx": "errors"}
-_STATS |= {"upstream_rq_retry": "retried"}
-
-
-def _counted(run: Run) -> Counted:
-    """(service, figure) -> number of one process."""
-    found = Counted()
-    pattern = r"^vhost\.clients\.route\..*\.upstream_rq_(completed|5xx|retry)$"
-    for name, value in _numbers(run.admin.stats(pattern)).items():
-        service, _, stat = name.removeprefix("vhost.clients.route.").rpartition(".")
-        found[service, _STATS[stat]] += value
-    for service in run.cuts():
-        found[service, "cut"] += 1
-    return found
-
-
-def _numbers(stats: Mapping[str, int | str]) -> dict[str, int]:
-    return {name: value for name, value in stats.items() if isinstance(value, int)}
-
-
 def _held(before: Sequence[Backend], wanted: Sequence[Backend]) -> tuple[Backend, ...]:
     """The wanted set, but with those that are to be drained still serving, if others are to."""
     if not any(one.state is BackendState.SERVING for one in wanted):
@@ -395,7 +353,7 @@ def _held(before: Sequence[Backend], wanted: Sequence[Backend]) -> tuple[Backend
 
 
 def _refusals(run: Run) -> int:
-    return sum(_numbers(run.admin.stats(_REJECTED)).values())
+    return sum(numbers(run.admin.stats(_REJECTED)).values())
 
 
 def _version_stat(name: str) -> str:

@@ -15,6 +15,7 @@ both, until the old one closes its listener.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,10 +102,17 @@ class Run:
     @property
     def alive(self) -> bool:
         """Whether the process runs: somebody holds its lock."""
-        if not self.path.is_dir():
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
             return False
-        with self.folder.locked() as lock:
-            return lock is None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     @property
     def wanted(self) -> str | None:
@@ -239,13 +247,8 @@ class Runs:
         run.folder.write_json("boot.json", wanted.boot)
         (run.path / "wanted").write_text(wanted.digest, encoding="ascii")
         command = [str(wanted.program), *_ARGUMENTS, "--concurrency", str(wanted.workers)]
-        with run.folder.locked() as lock:
-            assert lock is not None, "the folder has just been made"
-            run.folder.spawn(
-                ["/bin/sh", "-c", _SHELL, "sh", str(run.path), *command],
-                {"PATH": os.environ.get("PATH", os.defpath)},
-                lock,
-            )
+        if not _until(lambda: self._spawned(run, command), _END_S):
+            raise GatewayError(f"{run.path}/lock is held by another program")
         ended = False
 
         def settled() -> bool:
@@ -259,6 +262,17 @@ class Runs:
         trouble = run.trouble()
         run.end()
         raise GatewayError(f"the gateway does not start: {trouble}", f"its log is {run.folder.log}")
+
+    def _spawned(self, run: Run, command: Sequence[str]) -> bool:
+        """Spawn it, unless somebody is just looking whether it runs."""
+        with run.folder.locked() as lock:
+            if lock is not None:
+                run.folder.spawn(
+                    ["/bin/sh", "-c", _SHELL, "sh", str(run.path), *command],
+                    {"PATH": os.environ.get("PATH", os.defpath)},
+                    lock,
+                )
+        return lock is not None
 
     def _sweep(self) -> None:
         """Remove what dead processes left, but for the last one's log."""

@@ -260,6 +260,49 @@ async def test_an_ordered_end_drains_the_last_one(setup: Setup, gateway: EnvoyGa
         assert (await live).whole
 
 
+async def test_replicas_are_replaced_again_and_again_and_nobody_notices(
+    setup: Setup, gateway: EnvoyGateway
+) -> None:
+    """Make before break, eight times, as the loop does it: add, drain, wait until idle, end."""
+    setup.upstream("r0", "key-0")
+    gateway.serve("svc", setup.backends("r0"))
+    base = gateway.endpoint("svc")
+    stop = asyncio.Event()
+    failed: list[str] = []
+    done = 0
+
+    async def load(long: bool) -> None:
+        nonlocal done
+        async with clients() as client:
+            while not stop.is_set():
+                try:
+                    if long:
+                        got = await stream(client, base, tokens=25, gap=0.02)
+                        good = got.whole and len(got.events) == 25
+                    else:
+                        good = (await ask(client, base, first=0.05)).status_code == 200
+                except httpx.HTTPError as error:
+                    failed.append(repr(error))
+                else:
+                    done += 1
+                    failed.extend([] if good else ["not whole"])
+
+    working = [asyncio.create_task(load(number % 2 == 0)) for number in range(12)]
+    for number in range(8):
+        old, new = f"r{number}", f"r{number + 1}"
+        await asyncio.to_thread(setup.upstream, new, f"key-{number + 1}")
+        await asyncio.to_thread(gateway.serve, "svc", setup.backends(new, **{old: DRAINING}))
+        await until(lambda cluster=old: gateway.idle("svc", cluster))  # type: ignore[misc]
+        await asyncio.to_thread(gateway.serve, "svc", setup.backends(new))
+        setup.upstreams[old].kill()
+    stop.set()
+    await asyncio.gather(*working)
+    assert failed == []
+    assert done > 100
+    counts = gateway.counts()["svc"]
+    assert (counts.requests, counts.errors, counts.cut) == (done, 0, 0)
+
+
 # --- paths and models -------------------------------------------------------------------------
 
 
