@@ -36,6 +36,7 @@ class Filters:
 
     provider: Names
     region: Names
+    zone: Names
     country: Names
     tier: Names
     instance_type: Names
@@ -51,6 +52,7 @@ class Filters:
         return {
             "providers": self.provider,
             "regions": self.region,
+            "zones": self.zone,
             "countries": self.country,
             "tiers": self.tier,
             "instance_types": self.instance_type,

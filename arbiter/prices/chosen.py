@@ -15,7 +15,7 @@ from arbiter.errors import ArbiterError, UnknownName
 from arbiter.prices.fx import BASE, DAY_S, EPOCH, NoRate, Rates, Used, converted
 from arbiter.prices.question import Question
 from arbiter.prices.steps import Flags, Ints, Steps, within
-from arbiter.sovereignty import Allowed, Rule, judge
+from arbiter.sovereignty import Allowed, Level, Rule, judge
 from arbiter.store import asked_prices
 from arbiter.store.asked_prices import OPEN, Line, as_steps
 from arbiter.store.rates import read_rates
@@ -164,7 +164,8 @@ def find_lines(market: Market, question: Question) -> list[Line]:
         gpu=question.gpu,
         purchase=question.purchase,
         providers=question.providers,
-        regions=question.regions,
+        regions=_regions(market, question),
+        zones=question.zones,
         tiers=question.tiers,
         instance_types=question.instance_types,
     )
@@ -223,9 +224,16 @@ def _placed(market: Market, question: Question) -> Callable[[Line], bool]:
     """Whether a series is in the countries and at the level that were asked for."""
     if not question.countries and question.level is None:
         return lambda _line: True
-    rule = None if question.level is None else replace(market.rule, level=question.level)
-    gate = _gate(market.atlas, rule, question.countries)
+    gate = _gate_of(market, question)
     return lambda line: gate[line.provider, line.region, line.tier]
+
+
+def _regions(market: Market, question: Question) -> Sequence[str]:
+    """Regions to read: those asked for, or else those with a place that may pass, if not all."""
+    anywhere = not question.countries and question.level in (None, Level.ANY)
+    if question.regions or anywhere:
+        return question.regions
+    return _gate_of(market, question).regions
 
 
 class _Gate(dict[tuple[str, str, str], bool]):
@@ -234,6 +242,9 @@ class _Gate(dict[tuple[str, str, str], bool]):
     def __init__(self, atlas: Atlas, rule: Rule | None, countries: tuple[str, ...]) -> None:
         super().__init__()
         self._atlas, self._rule, self._countries = atlas, rule, countries
+        # No tier passes where the provider's own does not; what is not in the table never does.
+        passing = (one.region for one in atlas if self[one.provider, one.region, "standard"])
+        self.regions = tuple(dict.fromkeys(passing))
 
     def __missing__(self, key: tuple[str, str, str]) -> bool:
         provider, region, tier = key
@@ -248,12 +259,18 @@ class _Gate(dict[tuple[str, str, str], bool]):
 _gate = lru_cache(maxsize=64)(_Gate)
 
 
+def _gate_of(market: Market, question: Question) -> _Gate:
+    rule = None if question.level is None else replace(market.rule, level=question.level)
+    return _gate(market.atlas, rule, question.countries)
+
+
 def _explain(market: Market, question: Question) -> None:
     """Say which name nothing is recorded of, if there is one."""
     asked = (
         ("gpu", "GPU", () if question.gpu is None else (question.gpu,)),
         ("provider", "provider", question.providers),
         ("region", "region", question.regions),
+        ("zone", "zone", question.zones),
         ("tier", "tier", question.tiers),
         ("instance_type", "instance type", question.instance_types),
     )

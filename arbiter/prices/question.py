@@ -55,7 +55,7 @@ class Question:
         gpu: name in the vocabulary of arbiter.gpus, or as a provider calls it.
         countries: ISO 3166 codes of where the machines stand.
         level: only places that pass this sovereignty level, under the rules in force.
-        zone: whose midnights and hours count.
+        zone: whose midnights and hours count; `zones` are those of a region.
         currency: ISO 4217; None is the one in which all series are priced.
         per: "gpu" divides every price by the machine's number of GPUs; "instance" does not.
     """
@@ -65,6 +65,7 @@ class Question:
     gpu: str | None = None
     providers: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()
     tiers: tuple[str, ...] = ()
     instance_types: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ def asked(
     gpu: str | None = None,
     providers: Iterable[str] = (),
     regions: Iterable[str] = (),
+    zones: Iterable[str] = (),
     countries: Iterable[str] = (),
     tiers: Iterable[str] = (),
     instance_types: Iterable[str] = (),
@@ -110,6 +112,7 @@ def asked(
         gpu=None if gpu is None else parse_gpu(gpu),
         providers=tuple(providers),
         regions=tuple(regions),
+        zones=tuple(zones),
         countries=tuple(map(parse_country, countries)),
         tiers=tuple(tiers),
         instance_types=tuple(instance_types),

@@ -65,6 +65,7 @@ def lines(
     purchase: Purchase | None = None,
     providers: Sequence[str] = (),
     regions: Sequence[str] = (),
+    zones: Sequence[str] = (),
     tiers: Sequence[str] = (),
     instance_types: Sequence[str] = (),
 ) -> list[Line]:
@@ -77,6 +78,7 @@ def lines(
     for column, wanted in (
         (series.c.provider, providers),
         (series.c.region, regions),
+        (series.c.zone, zones),
         (series.c.tier, tiers),
         (series.c.instance_type, instance_types),
     ):
@@ -88,7 +90,8 @@ def lines(
 
 def last_seen(connection: Connection) -> dict[Part, int]:
     """When each part of a provider was last polled whole, epoch seconds."""
-    return {(row[0], row[1], row[2]): row[3] for row in connection.execute(select(coverage))}
+    cursor: Any = connection.execute(select(coverage)).cursor
+    return {(row[0], row[1], row[2]): row[3] for row in cursor.fetchall()}
 
 
 def known(connection: Connection, column: str) -> list[str]:

@@ -76,6 +76,7 @@ series = Table(
     Column("gpu_count", Integer, nullable=False),
     Column("source", Text, nullable=False),
     UniqueConstraint("provider", "tier", "region", "zone", "instance_type", "purchase", "currency"),
+    Index(None, "gpu", "purchase"),
 )
 
 # One row per change. `valid_to` is NULL while the price stands; a gap means that it was not sold.

@@ -41,6 +41,10 @@ def filtering(command: Command) -> Command:
             help="Only this region of any provider; may be repeated.",
         ),
         click.option(
+            "--zone", "zones", multiple=True, metavar="ID",
+            help="Only this zone of a region; may be repeated.",
+        ),
+        click.option(
             "--country", "countries", multiple=True, metavar="CODE",
             help="Only this country (DE); may be repeated.",
         ),
