@@ -37,15 +37,6 @@ def wanted(steps: Sequence[tuple[int, int]], ticks: int) -> Whole:
     return np.repeat(np.array([count for _, count in steps], dtype=np.int64), np.diff(begins))
 
 
-def standing(lives: Sequence[Life], ticks: int, *, ready: bool) -> Whole:
-    """Machines by place and tick: held, or ready. The last row is on demand.
-
-    Rows are as many as the highest zone in use needs; use `by_place` for a fixed number.
-    """
-    zones = max((one.zone for one in lives if one.zone is not None), default=-1) + 1
-    return by_place(lives, zones, ticks, ready=ready)
-
-
 def by_place(lives: Sequence[Life], zones: int, ticks: int, *, ready: bool) -> Whole:
     """Machines by zone and tick, and in the last row those on demand: held, or only ready ones."""
     change = np.zeros((zones + 1, ticks + 1), dtype=np.int64)
