@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from itertools import islice, pairwise
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +93,7 @@ class PastPrices:
         self._held: list[Rows] = []
         self._held_rows = 0
         self._runs: list[int] = []  # rows of each run in the file
+        self._samples: list[Ints] = []  # every so-manieth place of each run
         self._file: IO[bytes] | None = None
         self._open = ExitStack()
 
@@ -184,22 +185,19 @@ class PastPrices:
             yield self._sorted()
             return
         self._spill()
-        whole = np.memmap(self._file, ROW, "r")
-        bounds = np.cumsum([0, *self._runs])
-        runs = [whole[first:last] for first, last in pairwise(bounds)]
-        cuts = self._cuts(runs)
-        for after, upto in pairwise([-1, *cuts, np.iinfo(np.int64).max]):
+        starts = np.cumsum([0, *self._runs]).tolist()
+        at_once = max(_SAMPLE, 4 * self._run // len(self._runs))
+        runs = [
+            _Run(self._file, first, last, at_once) for first, last in pairwise(starts)
+        ]  # fmt: skip
+        for upto in [*self._cuts(), np.iinfo(np.int64).max]:
             # In the order of arrival, which the stable sort keeps among equals.
-            parts = [
-                run[_position(run, after) : _position(run, upto)]
-                for run in runs
-            ]  # fmt: skip
-            rows = np.concatenate(parts)
+            rows = np.concatenate([run.take(upto) for run in runs])
             yield rows[np.argsort(rows["begin"], kind="stable")]
 
-    def _cuts(self, runs: Sequence[Rows]) -> list[int]:
+    def _cuts(self) -> list[int]:
         """Places on the axis between which the runs together have about as many rows as one."""
-        samples = np.sort(np.concatenate([run["begin"][::_SAMPLE] for run in runs]))
+        samples = np.sort(np.concatenate(self._samples))
         step = max(1, self._run // _SAMPLE)
         return [int(cut) for cut in np.unique(samples[step::step])]
 
@@ -216,14 +214,42 @@ class PastPrices:
         if self._file is None:
             self._file = self._open.enter_context(_nameless())
         rows = self._sorted()
+        self._file.seek(0, 2)
         self._file.write(rows.tobytes())
         self._file.flush()
         self._runs.append(len(rows))
+        self._samples.append(rows["begin"][::_SAMPLE].copy())
         self._held, self._held_rows = [], 0
 
 
-def _position(run: Rows, place: Any) -> int:
-    return int(np.searchsorted(run["begin"], place, side="right"))
+class _Run:
+    """A sorted run in the file, read forward a little at a time.
+
+    Args:
+        first, last: its rows in the file.
+        at_once: rows that are held.
+    """
+
+    def __init__(self, file: IO[bytes], first: int, last: int, at_once: int) -> None:
+        self._file, self._next, self._last, self._at_once = file, first, last, at_once
+        self._rows: Rows = np.empty(0, ROW)
+
+    def take(self, upto: int) -> Rows:
+        """The rows up to and with a place that have not been taken yet."""
+        parts = []
+        while True:
+            count = int(np.searchsorted(self._rows["begin"], upto, side="right"))
+            parts.append(self._rows[:count])
+            self._rows = self._rows[count:]
+            if len(self._rows) or self._next == self._last:
+                return np.concatenate(parts)
+            self._read()
+
+    def _read(self) -> None:
+        count = min(self._at_once, self._last - self._next)
+        self._file.seek(self._next * ROW.itemsize)
+        self._rows = np.frombuffer(self._file.read(count * ROW.itemsize), ROW)
+        self._next += count
 
 
 def _nameless() -> IO[bytes]:
