@@ -45,7 +45,7 @@ ROW = np.dtype(
 )
 """A row of a chunk, as it is sorted."""
 
-_SAMPLE = 1024
+_SAMPLES = 256  # places of each run that are kept in memory
 
 
 class SeriesFacts(NamedTuple):
@@ -186,7 +186,7 @@ class PastPrices:
             return
         self._spill()
         starts = np.cumsum([0, *self._runs]).tolist()
-        at_once = max(_SAMPLE, 4 * self._run // len(self._runs))
+        at_once = max(_SAMPLES, 4 * self._run // len(self._runs))
         runs = [
             _Run(self._file, first, last, at_once) for first, last in pairwise(starts)
         ]  # fmt: skip
@@ -198,8 +198,7 @@ class PastPrices:
     def _cuts(self) -> list[int]:
         """Places on the axis between which the runs together have about as many rows as one."""
         samples = np.sort(np.concatenate(self._samples))
-        step = max(1, self._run // _SAMPLE)
-        return [int(cut) for cut in np.unique(samples[step::step])]
+        return [int(cut) for cut in np.unique(samples[_SAMPLES::_SAMPLES])]
 
     def _sorted(self) -> Rows:
         rows: Rows = np.concatenate(self._held) if self._held else np.empty(0, ROW)
@@ -218,7 +217,8 @@ class PastPrices:
         self._file.write(rows.tobytes())
         self._file.flush()
         self._runs.append(len(rows))
-        self._samples.append(rows["begin"][::_SAMPLE].copy())
+        step = max(1, self._run // _SAMPLES)
+        self._samples.append(rows["begin"][::step].copy())
         self._held, self._held_rows = [], 0
 
 
