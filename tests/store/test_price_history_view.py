@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import inspect, text
 
 from arbiter.domain import Purchase
@@ -94,3 +97,28 @@ def test_its_rows_say_price_time_and_where_from(store: Store) -> None:
     assert Decimal(str(live["price_gpu_hour"])) == Decimal("0.625")
     assert Decimal(str(past["price_hour"])) == Decimal("1.000001")
     assert Decimal(str(past["price_gpu_hour"])) == Decimal("0.25")
+
+
+def test_the_migration_keeps_every_price_in_both_directions(
+    store: Store, database_url: str, repository: Path
+) -> None:
+    def recorded() -> list[tuple[object, ...]]:
+        with store.read() as connection:
+            rows = connection.execute(text("SELECT * FROM price_change ORDER BY valid_from"))
+            return [tuple(row) for row in rows]
+
+    before = recorded()
+    config = Config()
+    config.set_main_option("script_location", str(repository / "migrations"))
+    with store.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+    assert len(before) == 2
+    assert recorded() == before
+    keys = inspect(store.engine).get_foreign_keys("price_change")
+    assert [key["referred_table"] for key in keys] == ["series"]
+    assert "price_history_v1" not in inspect(store.engine).get_view_names()
+    Store(database_url).close()
+    assert recorded() == before
+    assert inspect(store.engine).get_foreign_keys("price_change") == []
+    assert "price_history_v1" in inspect(store.engine).get_view_names()
