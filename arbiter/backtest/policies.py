@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from arbiter.backtest import peers
+from arbiter.backtest.arbiter_policy import Arbiter
 from arbiter.backtest.view import Factory, Policy, Setting
 from arbiter.errors import UnknownName
 
@@ -15,12 +16,15 @@ OMNISCIENT = "omniscient"
 IN_FORCE = "in-force"
 """The settings' policy, replayed by the daemon's own plan(); known to whoever has settings."""
 
+ARBITER = "arbiter"
+"""The project's own, an adapter of `arbiter.spot`, and the default."""
+
 _PLAIN: Mapping[str, Callable[[Setting], Policy]] = {
+    ARBITER: Arbiter,
     "on-demand": peers.OnDemand,
     "single-zone": peers.SingleZone,
     "even-spread": peers.EvenSpread,
     "round-robin": peers.RoundRobin,
-    # "arbiter": the project's own, an adapter of arbiter.spot.decide
 }
 
 _SPOTHEDGE = re.compile(

@@ -1,0 +1,138 @@
+"""Our own policy in the backtest: the orders that `arbiter.spot` decides on."""
+
+from __future__ import annotations
+
+from arbiter.backtest.view import Buy, End, Instance, Launch, Orders, Probe, Setting, View
+from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, learn
+from arbiter.spot.decide import Held, Knobs, Offered, Situation, Step, Tuning, next_step, probes
+
+MOST_STEPS = 1000
+"""Steps in one tick; the rule ends by itself long before."""
+
+MOST_PROBES = 3
+"""Probes in one tick."""
+
+
+class Arbiter:
+    """Beliefs, and a decision every few ticks.
+
+    Args:
+        knobs: what the user wants; None: the setting's missing cost.
+        every: ticks between decisions while nothing happens.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        knobs: Knobs | None = None,
+        tuning: Tuning | None = None,
+        every: int = 3,
+    ) -> None:
+        self._setting = setting
+        self._knobs = knobs or Knobs(missing_cost=setting.missing_cost)
+        self._tuning = tuning or Tuning()
+        self._every = every
+        self._beliefs = Beliefs()
+        self._number = {zone.name: number for number, zone in enumerate(setting.zones)}
+        self._told: set[int] = set()  # machines whose coming loss was learnt already
+
+    def tick(self, view: View) -> Orders:
+        """Learn, step until nothing is left to do, and probe."""
+        held = list(view.instances)
+        self._learn(view)
+        refused: set[str] = set()
+        for _ in range(MOST_STEPS):
+            step = next_step(self._situation(view, held), frozenset(refused))
+            if step is None or (step.kind == "launch" and not view.attempts):
+                break
+            yield from self._do(view, step, held, refused)
+        for name in probes(self._situation(view, held))[:MOST_PROBES]:
+            if not view.attempts:
+                break
+            given = yield Probe(self._number[name])
+            self._heard(view, name, bool(given), 0)
+        return view.tick + (self._every if view.attempts else 1)
+
+    def _do(self, view: View, step: Step, held: list[Instance], refused: set[str]) -> Orders:
+        if step.kind == "end":
+            assert isinstance(step.id, int)
+            yield End(step.id)
+            held[:] = [one for one in held if one.id != step.id]
+            return None
+        if step.kind == "buy":
+            bought = yield Buy()
+            assert isinstance(bought, Instance)
+            held.append(bought)
+            return None
+        assert step.pool is not None
+        zone = self._number[step.pool]
+        given = yield Launch(zone)
+        self._heard(view, step.pool, given is not None, sum(one.zone == zone for one in held))
+        if isinstance(given, Instance):
+            held.append(given)
+        else:
+            refused.add(step.pool)
+        return None
+
+    def _heard(self, view: View, pool: str, given: bool, held: int) -> None:
+        zone = self._setting.zones[self._number[pool]]
+        kind = Happened.GAVE if given else Happened.REFUSED
+        event = Event(view.tick * self._setting.tick_s, pool, zone.region, kind, held)
+        self._beliefs = learn(self._beliefs, [event])
+
+    def _learn(self, view: View) -> None:
+        """What was lost or announced to be, and what still stands."""
+        now = view.tick * self._setting.tick_s
+        lost: dict[int, int] = {}
+        stands: dict[int, int] = {}
+        for one in view.lost:
+            if one.zone is not None and one.id not in self._told:
+                lost[one.zone] = lost.get(one.zone, 0) + 1
+            self._told.discard(one.id)
+        for one in view.instances:
+            if one.zone is None:
+                continue
+            if one.lost_at is None:
+                stands[one.zone] = stands.get(one.zone, 0) + 1
+            elif one.id not in self._told:
+                self._told.add(one.id)
+                lost[one.zone] = lost.get(one.zone, 0) + 1
+        events = []
+        for number, zone in enumerate(self._setting.zones):
+            gone, left = lost.get(number, 0), stands.get(number, 0)
+            if gone:
+                kind = Happened.LOST
+                events.append(Event(now, zone.name, zone.region, kind, gone + left, gone))
+            elif left:
+                events.append(Event(now, zone.name, zone.region, Happened.STANDS, left))
+        self._beliefs = learn(self._beliefs, events)
+
+    def _situation(self, view: View, held: list[Instance]) -> Situation:
+        setting = self._setting
+        hours = setting.tick_s / HOUR
+        od = setting.on_demand_micros
+        notice_h = setting.notice * hours
+        return Situation(
+            now=view.tick * setting.tick_s,
+            replicas=view.replicas,
+            knobs=self._knobs,
+            on_demand_cold_h=setting.on_demand_cold_start * hours,
+            offered=[
+                Offered(zone.name, zone.region, price / od, cold * hours, notice_h)
+                for zone, price, cold in zip(
+                    setting.zones, view.prices, setting.cold_starts, strict=True
+                )
+            ],
+            held=[
+                Held(
+                    one.id,
+                    None if one.zone is None else setting.zones[one.zone].name,
+                    view.is_ready(one),
+                    one.lost_at is not None,
+                )
+                for one in held
+            ],
+            beliefs=self._beliefs,
+            probing=True,
+            tuning=self._tuning,
+        )
