@@ -8,7 +8,7 @@ from typing import Any
 
 from arbiter.gateway.addresses import Services
 from arbiter.gateway.base import Backend
-from arbiter.gateway.boot import METADATA, MODEL_FILTER, MOST_BODY, ROUTES, Json, header
+from arbiter.gateway.boot import METADATA, MODEL_FILTER, ROUTES, Json, header
 from arbiter.gateway.clusters import either, helped
 
 _TYPE = "type.googleapis.com/envoy"
@@ -34,7 +34,6 @@ def routes(services: Services, keys: Sequence[str]) -> Json:
                 "name": "clients",
                 "domains": ["*"],
                 "retry_policy": _RETRIES,
-                "request_body_buffer_limit": MOST_BODY,
                 # A client's key and address go no further.
                 "request_headers_to_remove": ["authorization", "x-envoy-external-address"],
                 "routes": routes,

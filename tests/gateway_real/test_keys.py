@@ -80,6 +80,10 @@ async def test_each_replica_gets_its_own_key_and_no_clients(
             answer = await ask(client, gateway.endpoint("svc"))
             assert answer.status_code == 200
             assert REPLICA_KEY not in str(answer.headers) + answer.text
+        for one in setup.upstreams.values():
+            shown = (await client.get(f"{one.url}/ctl")).json()["last"]["headers"]
+            assert not {name for name in shown if name.startswith("x-envoy")}
+            assert "x-forwarded-for" not in shown, "who asks is the gateway's business"
         seen = {
             name: set(
                 (await client.get(f"{one.url}/ctl", headers={"authorization": ""})).json()["keys"]

@@ -81,6 +81,9 @@ async def test_a_replica_that_is_removed_with_live_streams_ends_them(
         live = asyncio.create_task(stream(client, gateway.endpoint("svc"), tokens=50, gap=0.02))
         await until(lambda: gateway.active("svc", "a") == 1)
         await asyncio.to_thread(gateway.serve, "svc", setup.backends("b"))
+        later = [await ask(client, gateway.endpoint("svc")) for _ in range(20)]
+        workers = {one.json()["worker"] for one in later if one.status_code == 200}
+        assert workers == {"b"}, "what is removed gets nothing new, though it is healthy"
         assert (await live).whole
 
 
@@ -172,6 +175,13 @@ async def test_an_unhealthy_replica_gets_nothing_and_keeps_what_it_has(
                 break
             await asyncio.sleep(0.05)
         assert workers == {"b"}
+        await asyncio.to_thread(set_mode, setup.upstreams["b"].port, "unhealthy")
+        for _ in range(200):
+            if (await ask(client, base)).status_code == 503:
+                break
+            await asyncio.sleep(0.05)
+        asked = [await ask(client, base) for _ in range(10)]
+        assert {one.status_code for one in asked} == {503}, "nor when all are unhealthy"
         assert (await live).whole
 
 
@@ -439,3 +449,30 @@ async def test_an_external_api_answers_only_while_no_replica_can(
         assert await workers(3) == {"d"}
     counts = gateway.counts()["svc"]
     assert (counts.errors, counts.cut) == (0, 0)
+
+
+async def test_a_standby_comes_and_goes_and_nobody_notices(
+    setup: Setup, gateway: EnvoyGateway
+) -> None:
+    """A route must never lead to a cluster that is not there yet, or not any more."""
+    setup.upstream("a")
+    outside = setup.upstream("outside")
+    spare = Backend("api", f"http://localhost:{outside.port}", None, None, STANDBY)
+    gateway.serve("svc", setup.backends("a"))
+    base = gateway.endpoint("svc")
+    stop = asyncio.Event()
+    statuses: list[int] = []
+
+    async def load() -> None:
+        async with clients() as client:
+            while not stop.is_set():
+                statuses.append((await ask(client, base)).status_code)
+
+    working = [asyncio.create_task(load()) for _ in range(8)]
+    for _ in range(10):
+        await asyncio.to_thread(gateway.serve, "svc", [*setup.backends("a"), spare])
+        await asyncio.to_thread(gateway.serve, "svc", setup.backends("a"))
+    stop.set()
+    await asyncio.gather(*working)
+    assert len(statuses) > 100
+    assert set(statuses) == {200}
