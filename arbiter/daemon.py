@@ -34,7 +34,7 @@ from arbiter.pulse import Pulse
 from arbiter.regions import load_atlas
 from arbiter.schedule import Kind, Schedule
 from arbiter.settings import Settings
-from arbiter.store import fleet, journal
+from arbiter.store import fleet, journal, rollups
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, last_polls
 from arbiter.store.turns import turns
@@ -53,6 +53,9 @@ LOOK_S = 1.0
 
 FIRST_POLLS_S = 30.0
 """For so long a new database waits for the first prices of every provider."""
+
+ROLL_UP_S, ROLL_UP_TAKES_S = 600.0, 2.0
+"""Seconds between two looks for days to roll up, and how long one may keep other chores waiting."""
 
 FORCED = 130
 
@@ -147,6 +150,7 @@ class Daemon:
             )
         every(TICK, Kind.RECONCILE, self.settings.daemon.tick_s, self._tick)
         every("lease", Kind.UPKEEP, LASTS.total_seconds() / 4, self._keep_lease)
+        every("rollups", Kind.UPKEEP, ROLL_UP_S, self._roll_up)
         every("orders", Kind.UPKEEP, LOOK_S, self._look_for_orders)
         self.schedule.start()
 
@@ -192,6 +196,11 @@ class Daemon:
             self.lost_lease = True
             self.ending.set()
         return not self.lost_lease
+
+    def _roll_up(self) -> None:
+        """Build the days that are over; after a great import it takes several turns."""
+        if not self.lost_lease:
+            rollups.roll_up(self.store, self.clock.now(), ROLL_UP_TAKES_S)
 
     def _look_for_orders(self) -> None:
         """Act on an order given by another process without waiting for the next tick."""

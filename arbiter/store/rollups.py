@@ -7,6 +7,8 @@ computes the rest, so that an answer never depends on how far the rollup has com
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -20,6 +22,7 @@ from arbiter.store.tables import price_day
 
 if TYPE_CHECKING:
     from arbiter.prices.steps import Ints
+    from arbiter.store.engine import Store
 
 DAY_S = 86_400
 
@@ -32,14 +35,42 @@ COLUMNS = (
 _AT_ONCE = 500  # series whose rows are held in memory together
 
 
-def build(connection: Connection, now: datetime) -> int:
+def roll_up(store: Store, now: datetime, within_s: float = math.inf) -> int:
+    """Build what is missing, some series to a transaction, so that no poll waits for all of it.
+
+    Args:
+        within_s: seconds after which no further series are begun; the next call goes on.
+
+    Returns:
+        How many rows were written.
+    """
+    began, written = time.monotonic(), 0
+    with store.read() as connection:
+        seen = asked_prices.last_seen(connection)
+        parts = [[one.id for one in lines] for _, lines in _unbuilt(connection, seen, now)]
+    for ids in parts:
+        if time.monotonic() - began >= within_s:
+            break
+        with store.begin() as connection:
+            written += build(connection, now, frozenset(ids))
+    return written
+
+
+def build(connection: Connection, now: datetime, among: frozenset[int] | None = None) -> int:
     """Write the days that are over and not there yet; returns how many rows were written.
 
-    Building twice writes nothing the second time.
+    Building twice writes nothing the second time. Nobody else writes prices until the end of the
+    transaction.
+
+    Args:
+        among: ids of the series to build; None is all.
     """
+    from arbiter.store.prices import alone  # which forgets days, and so imports this module
+
+    alone(connection)
     written = 0
     seen = asked_prices.last_seen(connection)
-    for first_day, lines in _unbuilt(connection, seen, now):
+    for first_day, lines in _unbuilt(connection, seen, now, among):
         untils = {one.id: _until(one, seen, now) for one in lines}
         rows = _computed(connection, lines, first_day, max(untils.values()), seen, now)
         rows = _whole(rows, untils)
@@ -94,14 +125,18 @@ def daily(
 
 
 def _unbuilt(
-    connection: Connection, seen: Mapping[Part, int], now: datetime
+    connection: Connection,
+    seen: Mapping[Part, int],
+    now: datetime,
+    among: frozenset[int] | None = None,
 ) -> Iterator[tuple[int, list[Line]]]:
     """Series with days to build, some at a time, and the first day of them."""
     newest = asked_prices.newest_days(connection)
     lines = [
         one
         for one in asked_prices.lines(connection)
-        if newest.get(one.id, -1) + 1 < _until(one, seen, now)
+        if (among is None or one.id in among)
+        and newest.get(one.id, -1) + 1 < _until(one, seen, now)
     ]
     return _alike(lines, {one.id: newest.get(one.id, -1) + 1 for one in lines})
 

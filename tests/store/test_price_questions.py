@@ -350,6 +350,13 @@ def test_days_are_built_once_they_are_over_and_seen(day: Store) -> None:
     assert built(day, START + 9 * DAY) == expected, "it was not seen since"
 
 
+def test_rolling_up_in_turns_comes_to_the_same(day: Store) -> None:
+    assert rollups.roll_up(day, START + DAY, within_s=0) == 0
+    assert rollups.roll_up(day, START + DAY) == 1
+    assert rollups.roll_up(day, START + DAY) == 0
+    assert len(built(day, START + DAY)) == 1
+
+
 def test_what_is_dated_back_is_rolled_up_anew(store: Store) -> None:
     """A provider may say today that the price changed three days ago."""
     watched = Watched(store)
