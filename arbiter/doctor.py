@@ -8,7 +8,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +22,7 @@ from arbiter.settings import Settings
 
 if TYPE_CHECKING:
     from arbiter.store.prices import PollRow
+    from arbiter.store.quarantine import Case
 
 SCARCE_BYTES = 1 << 30
 """A year of prices of five clouds takes less than this."""
@@ -142,6 +144,7 @@ def _database(settings: Settings, now: datetime) -> Iterator[Check]:
     from arbiter.store import SCHEMA
     from arbiter.store.engine import Store, parse_url, schema_of
     from arbiter.store.prices import last_polls
+    from arbiter.store.quarantine import cases
 
     try:
         url = parse_url(settings.database_url)
@@ -158,6 +161,7 @@ def _database(settings: Settings, now: datetime) -> Iterator[Check]:
                 return
             with store.begin() as connection:
                 polls = last_polls(connection)
+                doubts = cases(connection)
         finally:
             store.close()
     except ArbiterError as error:
@@ -165,6 +169,31 @@ def _database(settings: Settings, now: datetime) -> Iterator[Check]:
         return
     yield Check("database", State.OK, f"{shown}, schema {SCHEMA}")
     yield from _providers(settings, {row.provider: row for row in polls}, now)
+    yield _held_back(doubts, now)
+
+
+def _held_back(doubts: Sequence[Case], now: datetime) -> Check:
+    """Prices that are kept and not believed: a person may see at once what they are."""
+    from arbiter.explain import age
+
+    if not doubts:
+        return Check("held back", State.OK, "no price is doubted")
+    counts = Counter((case.provider, case.reason) for case in doubts)
+    prices = Counter[tuple[str, str]]()
+    for case in doubts:
+        prices[case.provider, case.reason] += case.offers
+    since = min(case.first_at for case in doubts)
+    lines = [
+        f"{provider}: {_counted(prices[provider, reason], 'price')} in {_counted(parts, 'place')}, "
+        f"{reason}"
+        for (provider, reason), parts in sorted(counts.items())
+    ]
+    found = f"{'; '.join(lines)}; the first {age(now, since)} ago"
+    return Check("held back", State.WARN, found, "arbiter poll, and see docs/rules.md")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _providers(settings: Settings, polls: dict[str, PollRow], now: datetime) -> Iterator[Check]:

@@ -27,6 +27,8 @@ from arbiter.money import Price
 if TYPE_CHECKING:
     from arbiter.store.journal import DecisionRow
     from arbiter.store.prices import PollRow
+    from arbiter.store.signals import StandingSignal
+    from arbiter.store.turns import Turn
 
 Dict = dict[str, Any]
 
@@ -226,6 +228,42 @@ def poll_dict(row: PollRow) -> Dict:
         "started_at": row.started_at,
         "finished_at": row.finished_at,
         "reasons": list(row.reasons),
+    }
+
+
+def turn_dict(turn: Turn | None, held: int) -> Dict:
+    """How a provider's polling stands, as the daemon notes it, and how much is held back.
+
+    Args:
+        turn: None where no daemon has polled it.
+        held: prices that are kept and not believed.
+    """
+    return {
+        "circuit": turn.circuit if turn else None,
+        "failures": turn.failures if turn else None,
+        "next_poll_at": turn.next_at if turn else None,
+        "polling_since": turn.polling_since if turn else None,
+        "progress": turn.note if turn else "",
+        "held_back": held,
+    }
+
+
+def signal_dict(one: StandingSignal) -> Dict:
+    """What a provider says of capacity or interruption, in its own unit."""
+    said = one.signal
+    return {
+        "provider": one.provider,
+        "kind": said.kind,
+        "region": said.region,
+        "zone": said.zone,
+        "instance_type": said.instance_type,
+        "purchase": said.purchase.value if said.purchase else None,
+        "low": said.low,
+        "high": said.high,
+        "text": said.text,
+        "unit": said.unit,
+        "since": one.valid_from,
+        "measured_at": one.measured_at,
     }
 
 

@@ -14,6 +14,7 @@ from arbiter.api.guard import Guard
 from arbiter.api.metrics import Metrics
 from arbiter.api.page import Page, page_routes
 from arbiter.api.prices import price_routes
+from arbiter.api.providers import provider_routes
 from arbiter.api.routes import encoded, routes
 from arbiter.api.shapes import ErrorShape
 from arbiter.api.sources import Sources
@@ -41,6 +42,7 @@ def create_app(sources: Sources, metrics: Metrics, names: Iterable[str] = ()) ->
     )
     app.include_router(routes(sources, metrics))
     app.include_router(price_routes(sources))
+    app.include_router(provider_routes(sources))
     app.include_router(page_routes(Page(sources)))
     static = resource_dir("templates") / "dashboard" / "static"
     app.mount("/static", StaticFiles(directory=static), name="static")

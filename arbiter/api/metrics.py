@@ -15,6 +15,8 @@ from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError
 from arbiter.store.counts import count_decisions
 from arbiter.store.prices import PollRow
+from arbiter.store.quarantine import held_back
+from arbiter.store.turns import turns
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -98,7 +100,37 @@ class _Standing:
                 polled.add_metric([poll.provider], poll.finished_at.timestamp())
                 offers.add_metric([poll.provider], poll.offers)
             degraded.add_metric([poll.provider], 0 if poll.state == "ok" else 1)
-        return [polled, degraded, offers]
+        return [polled, degraded, offers, *self._polling()]
+
+    def _polling(self) -> list[Metric]:
+        held = GaugeMetricFamily(
+            "arbiter_prices_held_back",
+            "Prices that are kept and not believed.",
+            labels=["provider"],
+        )
+        failures = GaugeMetricFamily(
+            "arbiter_poll_failures", "Polls that failed in a row.", labels=["provider"]
+        )
+        open_ = GaugeMetricFamily(
+            "arbiter_poll_circuit_open",
+            "1 while a provider is left alone after many failures.",
+            labels=["provider"],
+        )
+        due = GaugeMetricFamily(
+            "arbiter_poll_next_timestamp_seconds",
+            "When a provider is polled next.",
+            labels=["provider"],
+        )
+        with self._sources.parts.store.read() as connection:
+            counts, standing = held_back(connection), turns(connection)
+        for poll in self._sources.snapshot().polls:
+            held.add_metric([poll.provider], counts.get(poll.provider, 0))
+        for name, turn in sorted(standing.items()):
+            failures.add_metric([name], turn.failures)
+            open_.add_metric([name], int(turn.circuit != "closed"))
+            if turn.next_at is not None:
+                due.add_metric([name], turn.next_at.timestamp())
+        return [held, failures, open_, due]
 
     def _fleet(self) -> list[Metric]:
         parts, snapshot = self._sources.parts, self._sources.snapshot()

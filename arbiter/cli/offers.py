@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +17,19 @@ from arbiter.cli.context import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from arbiter.cli.asked import Asked, Row
-    from arbiter.domain import Quote, RefusedOffer
+    from arbiter.domain import OfferKey, Quote, RefusedOffer
+
+    Signals = Mapping[OfferKey, list[dict[str, Any]]]
 
 HEADINGS = (
     "PROVIDER", "REGION/ZONE", "COUNTRY", "INSTANCE TYPE", "GPU", "PURCHASE", ">USD/H",
     ">TOK/S", ">USD/MTOK", ">AGE", "OPERATOR",
 )  # fmt: skip
+
+SIGNAL_HEADINGS = ("WHERE", "INSTANCE TYPE", "PURCHASE", "SIGNAL", ">FIGURE", "UNIT", ">AGE")
 
 
 @click.command(
@@ -46,6 +52,7 @@ HEADINGS = (
 @click.option("--on-demand", "purchase", flag_value="on_demand", help="Only on-demand.")
 @click.option("--refused", is_flag=True, help="Also list what was refused, by rule.")
 @click.option("--explain", is_flag=True, help="Show how the first offers were sized.")
+@click.option("--signals", is_flag=True, help="Show what the providers say of capacity.")
 @click.option(
     "--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Rows; 0 is all."
 )
@@ -59,6 +66,7 @@ def offers(
     purchase: str | None,
     refused: bool,
     explain: bool,
+    signals: bool,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -79,17 +87,60 @@ def offers(
             app_of(ctx), model, gpu, purchase, sovereignty,
             only_count=not (refused or as_json),
         )  # fmt: skip
+        found = _signals(ctx, asked) if signals else None
         if as_json:
-            _print_json(asked)
+            _print_json(asked, found)
         else:
             _print(asked, limit, refused=refused, explain=explain)
+            if found is not None:
+                _print_signals(asked, found, limit)
     finally:
         gc.enable()
 
 
-def _print_json(asked: Asked) -> None:
+def _signals(ctx: click.Context, asked: Asked) -> Signals:
+    from arbiter.store.quick_signals import read_signals
+    from arbiter.store.quotes import open_quick
+
+    query = open_quick(app_of(ctx).settings.database_url)
+    return read_signals(query, (row[0].offer for row in asked.rows))
+
+
+def _print_signals(asked: Asked, found: Signals, limit: int) -> None:
+    """What the providers say of the offers shown, each in its own unit."""
+    from arbiter.cli.table import echo_table
+    from arbiter.explain import age
+
+    lines = [
+        (
+            row[0].offer.where,
+            row[0].offer.instance_type,
+            row[0].offer.purchase.value,
+            one["kind"],
+            _figure(one),
+            one["unit"],
+            age(asked.now, one["measured_at"]),
+        )
+        for row in asked.rows[: limit or None]
+        for one in found.get(row[0].offer.key, ())
+    ]
+    click.echo()
+    if lines:
+        echo_table(SIGNAL_HEADINGS, lines)
+    else:
+        click.echo("the providers say nothing of the capacity of these offers")
+
+
+def _figure(one: dict[str, Any]) -> str:
+    """The provider's own word, or its figure; a bound that it leaves open is not made up."""
+    low, high = ("" if one[side] is None else f"{one[side]:g}" for side in ("low", "high"))
+    figure = low if low == high else f"{low}..{high}"
+    return " ".join(part for part in (one["text"], figure) if part) or "-"
+
+
+def _print_json(asked: Asked, signals: Signals | None = None) -> None:
     from arbiter.cli.context import print_json
-    from arbiter.explain import offer_dict, refused_dict
+    from arbiter.explain import refused_dict
 
     marked = {"simulated": True} if asked.simulated else {}
     print_json(
@@ -97,11 +148,20 @@ def _print_json(asked: Asked) -> None:
             "as_of": asked.now,
             "policy": asked.policy_dict(),
             **marked,
-            "offers": [offer_dict(*row) for row in asked.rows],
+            "offers": [_offer(row, signals) for row in asked.rows],
             "refused": [refused_dict(one) for one in asked.refused],
             "degraded": asked.degraded,
         }
     )
+
+
+def _offer(row: Row, signals: Signals | None) -> dict[str, Any]:
+    from arbiter.explain import offer_dict
+
+    shown = offer_dict(*row)
+    if signals is not None:
+        shown["signals"] = signals.get(row[0].offer.key, [])
+    return shown
 
 
 def _print(asked: Asked, limit: int, *, refused: bool, explain: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from arbiter.cli.app import App
     from arbiter.domain import Replica, Service
     from arbiter.store.prices import PollRow
+    from arbiter.store.turns import Turn
 
 SERVICES = ("SERVICE", "MODEL", "STATE", ">HEALTHY", "SOVEREIGNTY", ">USD/H")
 REPLICAS = ("REPLICA", "STATE", "WHERE", "COUNTRY", "MACHINE", ">USD/H", ">AGE", "ENDPOINT", "NOTE")
-POLLS = ("PROVIDER", "STATE", ">POLLED", ">OFFERS", "WHY")
+POLLS = ("PROVIDER", "STATE", ">POLLED", ">NEXT", ">OFFERS", ">HELD", "WHY")
 
 
 @click.command(
@@ -51,16 +52,20 @@ class _Status:
         now: datetime,
         services: Sequence[tuple[Service, str, Sequence[Replica], str | None]],
         polls: Sequence[PollRow],
+        turns: Mapping[str, Turn],
+        held: Mapping[str, int],
         simulated: bool,
     ) -> None:
         self._now = now
         self._services = services
         self._polls = polls
+        self._turns = turns
+        self._held = held
         self._simulated = simulated
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON. Prices are per hour, in USD."""
-        from arbiter.explain import poll_dict, service_dict, usd_per_hour
+        from arbiter.explain import poll_dict, service_dict, turn_dict, usd_per_hour
 
         everything = [one for _, _, replicas, _ in self._services for one in replicas]
         marked = {"simulated": True} if self._simulated else {}
@@ -69,7 +74,11 @@ class _Status:
             **marked,
             "total_usd_hour": usd_per_hour(everything),
             "services": [service_dict(*one) for one in self._services],
-            "providers": [poll_dict(row) for row in self._polls],
+            "providers": [
+                poll_dict(row)
+                | turn_dict(self._turns.get(row.provider), self._held.get(row.provider, 0))
+                for row in self._polls
+            ],
         }
 
     def show(self) -> None:
@@ -129,12 +138,35 @@ class _Status:
         from arbiter.explain import age
 
         why = reason_of(row.reasons) if row.state != "ok" else ""
-        return (row.provider, row.state, age(self._now, row.finished_at), str(row.offers), why)
+        return (
+            row.provider,
+            row.state,
+            age(self._now, row.finished_at),
+            self._next(row.provider),
+            str(row.offers),
+            str(self._held.get(row.provider, 0) or "-"),
+            why,
+        )
+
+    def _next(self, provider: str) -> str:
+        """In how long the daemon polls it again, or how far the poll that goes on has come."""
+        from arbiter.explain import age
+
+        turn = self._turns.get(provider)
+        if turn is None:
+            return "-"
+        if turn.polling_since is not None:
+            return f"now ({turn.note})" if turn.note else "now"
+        if turn.next_at is None or turn.next_at <= self._now:
+            return "due"
+        return f"in {age(turn.next_at, self._now)}"
 
 
 def _read(app: App, name: str | None) -> _Status:
     from arbiter.store import fleet, journal
     from arbiter.store.prices import last_polls
+    from arbiter.store.quarantine import held_back
+    from arbiter.store.turns import turns
 
     store = app.open_store()
     policy = app.settings.policy.sovereignty.level.value
@@ -154,9 +186,10 @@ def _read(app: App, name: str | None) -> _Status:
                 for one in services
             ]
             polls = last_polls(connection)
+            known, held = turns(connection), held_back(connection)
     finally:
         store.close()
-    return _Status(app.now(), found, polls, app.settings.simulated)
+    return _Status(app.now(), found, polls, known, held, app.settings.simulated)
 
 
 def _dollars(amount: Decimal | None) -> str:

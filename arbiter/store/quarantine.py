@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from arbiter.store.tables import quarantine
 
@@ -97,6 +97,16 @@ def cases(
     if provider is not None:
         query = query.where(quarantine.c.provider == provider)
     return [_case(row) for row in connection.execute(query).mappings()]
+
+
+def held_back(connection: Connection) -> dict[str, int]:
+    """Provider -> how many prices stand in quarantine."""
+    rows = connection.execute(
+        select(quarantine.c.provider, func.sum(quarantine.c.offers))
+        .where(quarantine.c.ended_at.is_(None))
+        .group_by(quarantine.c.provider)
+    )
+    return {row[0]: int(row[1]) for row in rows}
 
 
 def update_cases(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from api_world import MARKET, SERVICE, World, make_world
 
 from arbiter.errors import Unreachable
+from arbiter.provider import Parsed, Signal
+from arbiter.store.signals import write_signals
+from arbiter.store.turns import Turn, write_turn
 from arbiter.testing import priced
 
 
@@ -245,6 +249,53 @@ def test_a_database_that_is_gone_is_a_reason_and_not_a_traceback(
     assert "arbiter_store_up 0.0" in world.client.get("/metrics").text
 
 
+# --- price sources ----------------------------------------------------------------------------
+
+
+def test_the_price_sources_say_how_they_do_and_what_is_held_back(world: World) -> None:
+    world.provider.sells([priced("eu-north-1", "90.00", zone="eun1-az1"), *MARKET[1:]])
+    world.clock.advance(300)
+    world.poll()
+    answer = get(world, "/api/v1/providers")
+    (source,) = answer["providers"]
+    assert (source["provider"], source["state"], source["held_back"]) == ("aws", "degraded", 1)
+    assert source["circuit"] is None, "no daemon has polled it"
+    (doubt,) = answer["quarantine"]
+    assert (doubt["region"], doubt["purchase"], doubt["prices"]) == ("eu-north-1", "spot", 1)
+    assert doubt["ended_at"] is None
+    metrics = world.client.get("/metrics").text
+    assert 'arbiter_prices_held_back{provider="aws"} 1.0' in metrics
+
+    world.provider.sells(MARKET)
+    world.poll()
+    assert get(world, "/api/v1/providers")["quarantine"] == []
+    assert len(get(world, "/api/v1/providers?ended=true")["quarantine"]) == 1
+
+
+def test_the_polling_of_a_source_is_in_the_metrics(world: World) -> None:
+    later = world.clock.now() + timedelta(seconds=60)
+    with world.store.begin() as connection:
+        write_turn(connection, Turn("aws", "open", 6, next_at=later))
+    assert get(world, "/api/v1/providers")["providers"][0]["failures"] == 6
+    metrics = world.client.get("/metrics").text
+    assert 'arbiter_poll_circuit_open{provider="aws"} 1.0' in metrics
+    assert 'arbiter_poll_failures{provider="aws"} 6.0' in metrics
+    assert 'arbiter_poll_next_timestamp_seconds{provider="aws"}' in metrics
+
+
+def test_signals_can_be_narrowed(world: World) -> None:
+    said = [
+        Signal("stock", "", region, None, "g6.xlarge", None, text="HIGH")
+        for region in ("eu-north-1", "eu-west-1")
+    ]
+    with world.store.begin() as connection:
+        parsed = Parsed((), (), frozenset(), said, frozenset({"stock"}))
+        write_signals(connection, "runpod", parsed, world.clock.now())
+    assert len(get(world, "/api/v1/signals")["signals"]) == 2
+    (one,) = get(world, "/api/v1/signals?region=eu-west-1&provider=runpod")["signals"]
+    assert (one["text"], one["low"], one["purchase"]) == ("HIGH", None, None)
+
+
 # --- metrics --------------------------------------------------------------------------------
 
 
@@ -323,6 +374,8 @@ def test_openapi_names_every_path_and_shape(world: World) -> None:
         "/api/v1/prices/seasonality",
         "/api/v1/prices/as-of",
         "/api/v1/plan",
+        "/api/v1/providers",
+        "/api/v1/signals",
         "/api/v1/services",
         "/api/v1/services/{name}",
         "/api/v1/decisions",

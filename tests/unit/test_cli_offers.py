@@ -11,7 +11,9 @@ import pytest
 from cli_world import NOW, Machine, market
 
 from arbiter.domain import OfferKey, Purchase, Refusal
+from arbiter.provider import Parsed, Signal
 from arbiter.store import fleet
+from arbiter.store.signals import write_signals
 from arbiter.testing import priced
 
 OFFER = {
@@ -212,3 +214,30 @@ def test_a_euro_price_is_refused_rather_than_compared(machine: Machine) -> None:
     answer = machine.arbiter("offers", "--sovereignty", "any", "--json").json
     (one,) = [one for one in answer["refused"] if one["provider"] == "ovh"]
     assert one["rule"] == "currency_unconverted"
+
+
+def test_signals_are_shown_only_when_asked_for(machine: Machine) -> None:
+    said = Signal("placement_score", "1..10", "eu-north-1", None, "g6.12xlarge", Purchase.SPOT,
+                  Decimal(3), Decimal(3))  # fmt: skip
+    band = Signal("interruption_band", "share in 30 days", "eu-north-1", "eun1-az2", "g6.12xlarge",
+                  Purchase.SPOT, Decimal("0.05"), Decimal("0.1"), "5-10%")  # fmt: skip
+    store = machine.store()
+    with store.begin() as connection:
+        parsed = Parsed((), (), frozenset(), (said, band), frozenset({"placement_score"}))
+        write_signals(connection, "aws", parsed, NOW - timedelta(minutes=3))
+    store.close()
+    assert "signals" not in machine.arbiter("offers", "--json").json["offers"][0]
+    answer = machine.arbiter("offers", "--json", "--signals").json
+    by_type = {one["instance_type"]: one["signals"] for one in answer["offers"]}
+    assert [one["kind"] for one in by_type["g6.12xlarge"]] == [
+        "interruption_band",
+        "placement_score",
+    ]
+    assert by_type["g6.xlarge"] == []
+    text = machine.arbiter("offers", "--signals").out
+    assert "5-10% 0.05..0.1" in text
+    assert "3 min" in text
+
+
+def test_offers_without_signals_say_so(machine: Machine) -> None:
+    assert "say nothing of the capacity" in machine.arbiter("offers", "--signals").out

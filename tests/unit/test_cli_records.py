@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from cli_fleet import decide
-from cli_world import Machine, market
+from cli_world import NOW, Machine, market
+
+from arbiter import registry
+from arbiter.store.turns import Turn, write_turn
+from arbiter.testing import FakeProvider, priced
 
 
 @pytest.fixture
@@ -170,3 +175,52 @@ def test_a_doctor_of_skypilot_says_that_its_server_is_silent(
     found = checks.get("skypilot server") or checks["skypilot"]
     assert found["state"] == "warn"
     assert found["next"] in ("sky api start", "pip install 'arbiter[skypilot]'")
+
+
+# --- polling and what is held back --------------------------------------------------------------
+
+
+def test_status_shows_when_a_provider_is_polled_next(machine: Machine) -> None:
+    store = machine.store()
+    with store.begin() as connection:
+        write_turn(connection, Turn("aws", next_at=NOW + timedelta(seconds=90)))
+        write_turn(connection, Turn("azure", polling_since=NOW, note="page 3"))
+        write_turn(connection, Turn("lambda", "open", 7, next_at=NOW + timedelta(minutes=40)))
+    store.close()
+    found = {one["provider"]: one for one in machine.arbiter("status", "--json").json["providers"]}
+    assert (found["lambda"]["circuit"], found["lambda"]["failures"]) == ("open", 7)
+    assert found["azure"]["progress"] == "page 3"
+    assert (found["runpod"]["circuit"], found["runpod"]["next_poll_at"]) == (None, None)
+    text = machine.arbiter("status").out
+    for shown in ("in 90 s", "now (page 3)", "in 40 min"):
+        assert shown in text
+
+
+def test_what_is_held_back_is_shown_by_poll_status_and_doctor(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = FakeProvider("calm", [priced(usd="2.00")])
+    monkeypatch.setattr(registry, "load", lambda _name, _settings: provider)
+    assert machine.arbiter("poll", "calm").code == 0
+    provider.sells([priced(usd="0.02")])
+    machine.clock.advance(300)
+    row = machine.arbiter("poll", "calm", "--json").json[0]
+    assert row["state"] == "degraded"
+    assert "g6.xlarge spot in eu-north-1 at 0.02 USD, was 2 USD" in row["reasons"][0]
+
+    found = {one["provider"]: one for one in machine.arbiter("status", "--json").json["providers"]}
+    assert found["calm"]["held_back"] == 1
+    assert found["aws"]["held_back"] == 0
+    checks = {one["name"]: one for one in machine.arbiter("doctor", "--json").json["checks"]}
+    assert checks["held back"]["state"] == "warn"
+    assert checks["held back"]["found"].startswith(
+        "calm: 1 price in 1 place, far from its own past"
+    )
+
+
+def test_a_doctor_finds_nothing_held_back(machine: Machine) -> None:
+    checks = {one["name"]: one for one in machine.arbiter("doctor", "--json").json["checks"]}
+    assert (checks["held back"]["state"], checks["held back"]["found"]) == (
+        "ok",
+        "no price is doubted",
+    )
