@@ -80,3 +80,14 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not await asyncio.to_thread(condition):
         assert time.monotonic() < end, "it never came to hold"
         await asyncio.sleep(0.02)
+
+
+def upstream_state(port: int) -> dict[str, Any]:
+    """What a server behind the gateway has seen."""
+    told: dict[str, Any] = httpx.get(f"http://127.0.0.1:{port}/ctl", trust_env=False).json()
+    return told
+
+
+def set_mode(port: int, mode: str) -> None:
+    """How such a server treats everybody from now on."""
+    httpx.post(f"http://127.0.0.1:{port}/ctl", json={"mode": mode}, trust_env=False)
