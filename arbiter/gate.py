@@ -52,6 +52,9 @@ MOST = 0.5
 FEWEST = 3
 """A part has slipped when more than this share of its known prices, and so many, moved alike."""
 
+SLIGHT = 1.6
+"""A smaller step than this is no slip of units and no number of GPUs: it is not looked at."""
+
 TEN_TIMES = 0.25
 """How far from the power of ten a slip of units may lie, for prices that also changed a little."""
 
@@ -160,6 +163,9 @@ def slipped_parts(moved: Sequence[Move], known: Callable[[], Known]) -> dict[Par
     Args:
         known: how many offers of the poll have a past; asked for only when it matters.
     """
+    moved = [move for move in moved if not 1 / SLIGHT < move.ratio < SLIGHT]
+    if len(moved) < FEWEST:
+        return {}
     by_ten = _together(moved, _power_of_ten)
     by_count = _together(moved, _by_gpu_count)
     # Machines of two GPUs that cost half may just be cheaper: of larger ones a slip is seen.

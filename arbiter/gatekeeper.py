@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from arbiter import gate
 from arbiter.gate import Doubt
-from arbiter.provider import PricedOffer
+from arbiter.provider import PricedOffer, Signal
 from arbiter.store import past
 from arbiter.store.polls import PollRow
 from arbiter.store.quarantine import Case, cases, update_cases
@@ -61,6 +61,11 @@ class Gatekeeper:
             return Judged(memory.through, covered, row)
         return Trial(self.provider, memory, connection, row).judge(offers, ids, suspects, covered)
 
+    def has_stored(self, signals: Sequence[Signal]) -> bool:
+        """Whether these are the signals of the poll before, and remember them. After `judge`."""
+        before, self._memory.signals = self._memory.signals, signals
+        return before is not None and (before is signals or list(before) == list(signals))
+
     def hold_answer(self, connection: Connection, row: PollRow, samples: Sequence[str]) -> None:
         """Keep samples of an answer of which nothing was used."""
         self._refresh(connection, row.finished_at)
@@ -80,16 +85,19 @@ class Gatekeeper:
         )
         memory.cases = update_cases(connection, memory.cases, [*others, case], now)
 
+    def is_current(self, connection: Connection) -> bool:
+        """Whether nobody else has polled since."""
+        return past.newest_poll(connection, self.provider) == self._memory.poll_id
+
     def follow(self, connection: Connection) -> None:
         """The poll is recorded: what was judged is now what the database says."""
         self._memory.poll_id = past.newest_poll(connection, self.provider)
 
     def _refresh(self, connection: Connection, now: datetime) -> None:
-        poll_id = past.newest_poll(connection, self.provider)
-        if poll_id == self._memory.poll_id:
+        if self.is_current(connection):
             return
         self._memory = Memory(
-            poll_id,
+            past.newest_poll(connection, self.provider),
             past.last_prices(connection, self.provider, now),
             cases(connection, self.provider),
             frozenset(past.standing_parts(connection, self.provider)),

@@ -23,7 +23,7 @@ from arbiter.quality import malformed, screen
 from arbiter.settings import Settings
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook, Screened, write_poll
-from arbiter.store.signals import write_signals
+from arbiter.store.signals import beat, write_signals
 
 SUSPECT_ROWS = 10
 """A poll of fewer rows is not judged by its share of malformed ones."""
@@ -85,17 +85,23 @@ def record(
     row = replace(brought.row, finished_at=max(started, clock.now()))  # a clock may be set back
     try:
         with store.begin() as connection:
-            book.refresh(connection)  # from here on no other process writes prices
             if row.state == "failed":
+                current = keeper.is_current(connection)
                 if brought.samples:
                     keeper.hold_answer(connection, row, brought.samples)
                 write_poll(connection, row)
+                if current:
+                    keeper.follow(connection)
             else:
+                book.refresh(connection)  # from here on no other process writes prices
                 parsed = brought.parsed
                 judged = keeper.judge(
                     connection, brought.offers, brought.suspects, parsed.covered, row
                 )
-                write_signals(connection, row.provider, parsed, row.finished_at)
+                if keeper.has_stored(parsed.signals):
+                    beat(connection, row.provider, parsed.signal_kinds, row.finished_at)
+                else:
+                    write_signals(connection, row.provider, parsed, row.finished_at)
                 row = book.record(connection, judged.offers, judged.covered, judged.row)
                 keeper.follow(connection)
             return row

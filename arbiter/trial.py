@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from arbiter import gate
 from arbiter.domain import Purchase
 from arbiter.gate import Doubt, Known, Move, Part, SeriesKey, series_key
 from arbiter.money import Price
-from arbiter.provider import PricedOffer
+from arbiter.provider import PricedOffer, Signal
 from arbiter.store import past
 from arbiter.store.past import SeriesPast
 from arbiter.store.polls import PollRow
@@ -49,23 +50,26 @@ class Memory:
     Attributes:
         past: the last believed price of every series, micros.
         cases: the doubts that stand.
-        present: the parts in which prices stand.
+        present: the parts in which prices stand; here: those that the newest poll had offers in.
         last, ids, covered: what the newest poll brought.
         doubted: of those, what was held back; by id, for the objects live on in `last`.
         through: what was let through, as one object.
         stand_ins: last good prices that were passed on in place of doubted ones.
+        signals: what the newest poll said of capacity.
     """
 
     poll_id: int | None = -1
     past: dict[SeriesKey, int] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     present: frozenset[Part] = frozenset()
+    here: frozenset[Part] = frozenset()
     last: Sequence[PricedOffer] = ()
     ids: frozenset[int] = frozenset()
     covered: Covered = frozenset()
     doubted: frozenset[int] = frozenset()
     through: Sequence[PricedOffer] = ()
     stand_ins: Mapping[SeriesKey, PricedOffer] = field(default_factory=dict)
+    signals: Sequence[Signal] | None = None
 
 
 class Trial:
@@ -92,10 +96,11 @@ class Trial:
     ) -> Judged:
         """The verdict, written to the database and to the memory."""
         memory = self._memory
-        new = [one for one in offers if id(one) not in memory.ids or id(one) in memory.doubted]
+        fresh = ids - (memory.ids - memory.doubted)
+        new = [one for one in offers if id(one) in fresh]
         moved = gate.moves(new, memory.past)
         slipped = self._slipped(offers, moved)
-        here = _parts(offers) | {_part(one.offer) for one in suspects}
+        here = self._here(offers, ids, new) | {_part(one.offer) for one in suspects}
         closed = self._hold_parts(slipped, offers)
         closed |= self._hold_emptied({(r, p.value) for r, p in covered}, here)
         alone = [one for one in suspects if _part(one.offer) not in slipped]
@@ -121,6 +126,19 @@ class Trial:
         seen = frozenset(one for one in covered if (one[0], one[1].value) not in closed)
         return Judged(through, seen, self._account())
 
+    def _here(
+        self, offers: Sequence[PricedOffer], ids: frozenset[int], new: Sequence[PricedOffer]
+    ) -> frozenset[Part]:
+        """The parts that have offers: those of the last poll, where none can have lost its all."""
+        memory = self._memory
+        gone = memory.ids - ids
+        present = _parts(new)
+        if not memory.ids or not _parts(one for one in memory.last if id(one) in gone) <= present:
+            memory.here = frozenset(_parts(offers))
+        else:
+            memory.here |= present
+        return memory.here
+
     # --- parts ----------------------------------------------------------------------------------
 
     def _slipped(self, offers: Sequence[PricedOffer], moved: Sequence[Move]) -> dict[Part, str]:
@@ -136,7 +154,7 @@ class Trial:
             return Known(everything, large)
 
         parts = gate.slipped_parts(moved, known)
-        if 2 * len(moved) > len(offers) and gate.moved_by_one_factor(moved, known().all.total()):
+        if gate.moved_by_one_factor(moved, len(offers)):
             for part in _parts(offers):
                 parts.setdefault(part, gate.ONE_FACTOR)
         return parts
@@ -167,7 +185,7 @@ class Trial:
             self._lines.append(f"{_places(parts)}: {count} prices held back: {reason}")
         return {part for parts in held.values() for part in parts}
 
-    def _hold_emptied(self, covered: set[Part], here: set[Part]) -> set[Part]:
+    def _hold_emptied(self, covered: set[Part], here: frozenset[Part]) -> set[Part]:
         """Parts that had prices and now answered with none: not believed at once."""
         emptied = (covered & self._memory.present) - here
         if not emptied:
@@ -322,7 +340,7 @@ class Trial:
         kept = [one for one in offers if id(one) not in out]
         return (*kept, *pardoned, *stand_ins.values())
 
-    def _carry_over(self, looked_at: set[Part]) -> None:
+    def _carry_over(self, looked_at: AbstractSet[Part]) -> None:
         """A doubt of a part that this poll has not seen stands on."""
         done = {case.key for case in self._after}
         self._after += [

@@ -88,7 +88,7 @@ def write_signals(connection: Connection, provider: str, parsed: Parsed, now: da
         connection, [standing[key] for key in (*gone, *(changed.keys() & standing.keys()))], seconds
     )
     _begin(connection, provider, changed, standing, seconds)
-    _beat(connection, provider, parsed.signal_kinds, seconds)
+    beat(connection, provider, parsed.signal_kinds, now)
     return len(changed)
 
 
@@ -223,7 +223,9 @@ def _begin(
     connection.execute(insert(signal), rows)
 
 
-def _beat(connection: Connection, provider: str, kinds: Iterable[str], seconds: int) -> None:
+def beat(connection: Connection, provider: str, kinds: Iterable[str], now: datetime) -> None:
+    """Note that these kinds were seen whole, and so that what stands of them still holds."""
+    seconds = int(now.timestamp())
     rows = [{"provider": provider, "kind": kind, "seen_at": seconds} for kind in sorted(kinds)]
     if not rows:
         return

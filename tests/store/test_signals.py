@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -10,11 +11,15 @@ import pytest
 from sqlalchemy import func, select
 
 from arbiter.domain import Offer, Place, Purchase
-from arbiter.provider import Parsed, Signal
+from arbiter.gatekeeper import Gatekeeper
+from arbiter.ingest import poll_provider
+from arbiter.provider import Fetched, Parsed, Signal
 from arbiter.store.engine import Store
+from arbiter.store.prices import PriceBook
 from arbiter.store.quick_signals import read_signals
 from arbiter.store.signals import history, standing, write_signals
 from arbiter.store.tables import signal
+from arbiter.testing import FakeClock, FakeProvider, priced
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -163,3 +168,34 @@ def test_an_offer_gets_the_signals_of_its_zone_region_and_purchase(store: Store)
     ]
     assert [one["text"] for one in found[on_demand.key]] == ["HIGH"]
     assert found[spot.key][0]["measured_at"] == at(0)
+
+
+def test_a_poll_that_says_the_same_is_only_noted(store: Store) -> None:
+    """And what another process wrote in between is noticed."""
+    clock, provider = FakeClock(NOON), Saying("aws", [priced()])
+    book, keeper = PriceBook("aws"), Gatekeeper("aws")
+
+    def poll(figure: str, keeper: Gatekeeper) -> None:
+        clock.advance(60)
+        provider.said = (score(figure),)
+        poll_provider(provider, store, book, clock, lambda _: None, keeper)
+
+    for figure in ("7", "7"):
+        poll(figure, keeper)
+    with store.read() as connection:
+        (one,) = standing(connection)
+    assert (one.valid_from, one.seen_at, rows(store)) == (at(60), at(120), 1)
+    poll("3", Gatekeeper("aws"))
+    poll("7", keeper)
+    assert figures(store) == [Decimal(7)]
+    assert rows(store) == 3
+
+
+class Saying(FakeProvider):
+    """Also says what it is told to."""
+
+    said: tuple[Signal, ...] = ()
+
+    def parse(self, fetched: Fetched, now: datetime) -> Parsed:
+        kinds = frozenset({"placement_score"})
+        return replace(super().parse(fetched, now), signals=self.said, signal_kinds=kinds)
