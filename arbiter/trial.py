@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from arbiter import gate
 from arbiter.domain import Purchase
 from arbiter.gate import Doubt, Known, Move, Part, SeriesKey, series_key
-from arbiter.money import Price
+from arbiter.held_lines import places, single_lines
 from arbiter.provider import PricedOffer, Signal
 from arbiter.store import past
 from arbiter.store.past import SeriesPast
@@ -22,9 +22,6 @@ from arbiter.store.polls import PollRow
 from arbiter.store.quarantine import Case, HeldRow, note_believed, update_cases
 
 Covered = frozenset[tuple[str, Purchase]]
-
-NAMED = 3
-"""So many places are named in a reason; of more only the number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +179,7 @@ class Trial:
             self._counts[reason] += len(rows)
         for reason, parts in held.items():
             count = sum(len(by_part[part]) for part in parts)
-            self._lines.append(f"{_places(parts)}: {count} prices held back: {reason}")
+            self._lines.append(f"{places(parts)}: {count} prices held back: {reason}")
         return {part for parts in held.values() for part in parts}
 
     def _hold_emptied(self, covered: set[Part], here: frozenset[Part]) -> set[Part]:
@@ -202,7 +199,7 @@ class Trial:
         if waiting:
             count = sum(standing[part] for part in waiting)
             self._lines.append(
-                f"{_places(sorted(waiting))}: answered with no prices where {count} stood, "
+                f"{places(sorted(waiting))}: answered with no prices where {count} stood, "
                 "which are kept and grow older"
             )
         return waiting
@@ -284,7 +281,9 @@ class Trial:
             rows_held = tuple(row for row, _ in pairs)
             self._after.append(self._case((region, purchase), reason, len(pairs), rows_held))
             self._counts[reason] += len(pairs)
-        self._lines += _single_lines([pair for pairs in held.values() for pair in pairs])
+        self._lines += single_lines(
+            (single.doubt.reason, row) for pairs in held.values() for row, single in pairs
+        )
         standing = [single for pairs in held.values() for _, single in pairs if single.standing]
         known = self._memory.stand_ins
         stand_ins = {
@@ -391,30 +390,3 @@ def _believed(case: Case) -> Case:
     return replace(
         case, reason=f"{case.reason}; believed after {case.polls} polls in {hours:.1f} h"
     )
-
-
-def _places(parts: Sequence[Part]) -> str:
-    named = ", ".join(f"{region} {purchase}" for region, purchase in parts[:NAMED])
-    more = len(parts) - NAMED
-    return f"{named} and {more} more" if more > 0 else named
-
-
-def _single_lines(held: Sequence[tuple[HeldRow, _Single]]) -> list[str]:
-    """One line for each reason, which names the first few prices."""
-    by_reason: dict[str, list[HeldRow]] = defaultdict(list)
-    for row, single in held:
-        by_reason[single.doubt.reason].append(row)
-    lines = []
-    for reason, rows in sorted(by_reason.items()):
-        named = ", ".join(map(_price_line, rows[:NAMED]))
-        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-        count = "1 price" if len(rows) == 1 else f"{len(rows)} prices"
-        lines.append(f"{count} held back, {reason}: {named}{more}")
-    return lines
-
-
-def _price_line(row: HeldRow) -> str:
-    now = Price(row.price_micros, row.currency)
-    was = f", was {Price(row.known_micros, row.currency)}" if row.known_micros else ""
-    where = "/".join(one for one in (row.region, row.zone) if one)
-    return f"{row.instance_type} {row.purchase} in {where} at {now}{was}"
