@@ -1,4 +1,4 @@
-"""The decision: plan(now, quotes, fleet, policy) -> Plan. Pure, and the only one there is.
+"""The decision: plan(now, quotes, fleet, policy, beliefs) -> Plan. Pure, and the only one there is.
 
 The daemon, `arbiter plan`, the API preview and the backtest all call it. It never reads a clock,
 never draws a random number, and the same values in any order of quotes give the same plan.
@@ -7,8 +7,9 @@ What it keeps to:
 - a replica outside the rule is ended at once;
 - launch -> healthy -> drain -> terminate: a healthy replica is ended only when another one
   answers in its place, or when the user orders it;
-- spot first; after `fallback_after` failures within a window, on-demand; back to spot by the same
-  rule that moves any replica to a cheaper place, which `min_stay_s` and `max_moves_per_day` bound.
+- which machines, and how many of them spare, is `arbiter.spot`'s choice: spot first; after
+  `fallback_after` failures within a window, on-demand; back to spot by the same rule that moves
+  any replica to a cheaper place, which `min_stay_s` and `max_moves_per_day` bound.
 """
 
 from __future__ import annotations
@@ -24,20 +25,22 @@ from arbiter.domain import (
     ActionKind,
     Candidate,
     Plan,
-    Purchase,
     Quote,
     Refusal,
     Replica,
     ReplicaState,
     Service,
 )
-from arbiter.market import Sifted, rank, sift
+from arbiter.market import Sifted, sift
+from arbiter.mix import Mix, Standing
 from arbiter.policy import Policy, moves_left, spot_failures
 from arbiter.profiles import Profile
 from arbiter.sentences import sentence
 from arbiter.sizing import Fit, fit, usd_per_mtok
 from arbiter.sovereignty import Refused, judge
+from arbiter.spot.beliefs import Beliefs
 
+NOTHING_LEARNT = Beliefs()
 TOP_CANDIDATES = 5
 COUNTED = (
     ReplicaState.LAUNCHING,
@@ -70,7 +73,13 @@ class Fleet:
     not_launchable: Mapping[str, str] = field(default_factory=dict)
 
 
-def plan(now: datetime, quotes: Sequence[Quote], fleet: Fleet, policy: Policy) -> Plan:
+def plan(
+    now: datetime,
+    quotes: Sequence[Quote],
+    fleet: Fleet,
+    policy: Policy,
+    beliefs: Beliefs = NOTHING_LEARNT,
+) -> Plan:
     """What should be done now for one service.
 
     Args:
@@ -78,6 +87,7 @@ def plan(now: datetime, quotes: Sequence[Quote], fleet: Fleet, policy: Policy) -
         quotes: every known quote, eligible or not, in any order.
         fleet: what runs, and what was refused.
         policy: the rules in force.
+        beliefs: what was learnt of the pools of spot machines.
     """
     sifted = sift(
         now,
@@ -96,9 +106,8 @@ def plan(now: datetime, quotes: Sequence[Quote], fleet: Fleet, policy: Policy) -
     else:
         kept = _end_what_may_not_stay(steps, fleet, policy)
         _finish_replacements(steps, kept)
-        _shrink(steps, fleet, kept)
-        _grow(steps, fleet, policy, sifted, kept)
-        _improve(steps, fleet, policy, sifted, quotes, kept)
+        _shrink(steps, fleet, policy, kept)
+        _mix(steps, fleet, policy, sifted, quotes, beliefs, kept)
     _clean_up(steps, fleet)
     actions = tuple(steps.actions)
     return Plan(
@@ -157,6 +166,13 @@ class _Steps:
         """End a replica."""
         self._end(ActionKind.TERMINATE, replica, reason)
 
+    def end(self, replica: Replica, reason: str) -> None:
+        """End a replica: what answers is drained first."""
+        if replica.state is ReplicaState.HEALTHY:
+            self.drain(replica, reason)
+        else:
+            self.terminate(replica, reason)
+
     def touches(self, replica: Replica) -> bool:
         """Whether this plan already ends the replica."""
         return replica.cluster in self._touched
@@ -211,17 +227,14 @@ def _finish_replacements(steps: _Steps, kept: list[Replica]) -> None:
         old = by_name.get(replica.replaces or "")
         if old is None or replica.state is not ReplicaState.HEALTHY:
             continue
-        if old.state is ReplicaState.HEALTHY:
-            steps.drain(old, f"{replica.cluster} answers in its place")
-        else:
-            steps.terminate(old, f"{replica.cluster} answers in its place")
+        steps.end(old, f"{replica.cluster} answers in its place")
         kept.remove(old)
 
 
-def _shrink(steps: _Steps, fleet: Fleet, kept: list[Replica]) -> None:
-    """End what is more than ordered: what does not answer first, then the dearest."""
+def _shrink(steps: _Steps, fleet: Fleet, policy: Policy, kept: list[Replica]) -> None:
+    """End what is more than ordered, spares included: what does not answer, then the dearest."""
     standing = _standing(kept)
-    surplus = len(standing) - fleet.service.replicas
+    surplus = len(standing) - fleet.service.replicas - policy.max_spares
     if surplus <= 0:
         return
 
@@ -230,64 +243,57 @@ def _shrink(steps: _Steps, fleet: Fleet, kept: list[Replica]) -> None:
         return (replica.state is ReplicaState.HEALTHY, -price, replica.cluster)
 
     for replica in sorted(standing, key=dispensable)[:surplus]:
-        if replica.state is ReplicaState.HEALTHY:
-            steps.drain(replica, "fewer replicas were ordered")
-        else:
-            steps.terminate(replica, "fewer replicas were ordered")
+        steps.end(replica, "fewer replicas were ordered")
         kept.remove(replica)
         for newcomer in [other for other in kept if other.replaces == replica.cluster]:
             steps.terminate(newcomer, "what it was to replace is gone")
             kept.remove(newcomer)
 
 
-def _grow(steps: _Steps, fleet: Fleet, policy: Policy, sifted: Sifted, kept: list[Replica]) -> None:
-    """Launch what is missing, and a stand-in for what stopped answering."""
-    used = {replica.offer.where for replica in kept}
-    for _ in range(fleet.service.replicas - len(_standing(kept))):
-        chosen = _choose(policy, fleet, sifted, steps.now, used)
-        if chosen is None:
-            return
-        used.add(chosen.quote.offer.where)
-        steps.launch(chosen, _launch_reason(fleet, policy, chosen, steps.now))
-    replaced = {replica.replaces for replica in kept}
-    silence = timedelta(seconds=policy.unhealthy_s)
-    for replica in kept:
-        silent = replica.state is ReplicaState.UNHEALTHY
-        if silent and steps.now - replica.changed_at >= silence and replica.cluster not in replaced:
-            chosen = _choose(policy, fleet, sifted, steps.now, used)
-            if chosen is not None:
-                steps.launch(chosen, f"{replica.cluster} stopped answering", replica.cluster)
-
-
-def _improve(
+def _mix(
     steps: _Steps,
     fleet: Fleet,
     policy: Policy,
     sifted: Sifted,
     quotes: Sequence[Quote],
+    beliefs: Beliefs,
     kept: list[Replica],
 ) -> None:
-    """Move one replica to a cheaper place, if the saving is worth it and the fleet is calm."""
-    calm = len(kept) == fleet.service.replicas and not steps.actions
-    if not calm or moves_left(policy, fleet.moves, steps.now) <= 0:
-        return
-    stay = timedelta(seconds=policy.min_stay_s)
-    settled = [
+    """Bring what is kept nearer to the best mix: what is missing, spares, moves, endings."""
+    silent = _silent(steps.now, policy, kept)
+    standing = Standing(
+        now=steps.now,
+        replicas=fleet.service.replicas,
+        candidates=sifted.candidates,
+        machines=kept,
+        doomed=frozenset(replica.cluster for replica in silent),
+        costs=_present_costs(fleet, quotes, kept),
+        failures=spot_failures(policy, fleet.refusals, steps.now),
+        moves_left=0 if steps.actions else moves_left(policy, fleet.moves, steps.now),
+    )
+    replaced = {replica.replaces for replica in kept}
+    waiting = [replica for replica in silent if replica.cluster not in replaced]
+    for wish in Mix(standing, policy, beliefs).wishes():
+        if wish.candidate is None and wish.replica is not None:
+            steps.end(wish.replica, wish.reason)
+        elif wish.candidate is not None and wish.for_money and wish.replica is not None:
+            old = wish.replica.cluster
+            steps.launch(wish.candidate, wish.reason, replaces=old, for_money=True)
+        elif wish.candidate is not None and waiting:
+            old = waiting.pop(0).cluster
+            steps.launch(wish.candidate, f"{old} stopped answering", replaces=old)
+        elif wish.candidate is not None:
+            steps.launch(wish.candidate, wish.reason)
+
+
+def _silent(now: datetime, policy: Policy, kept: Sequence[Replica]) -> list[Replica]:
+    """Replicas that were healthy and have not answered for too long."""
+    patience = timedelta(seconds=policy.unhealthy_s)
+    return [
         replica
         for replica in kept
-        if replica.healthy_at is not None and steps.now - replica.healthy_at >= stay
+        if replica.state is ReplicaState.UNHEALTHY and now - replica.changed_at >= patience
     ]
-    if len(settled) < len(kept) or not settled:
-        return
-    chosen = _choose(policy, fleet, sifted, steps.now, {r.offer.where for r in kept})
-    costs = _present_costs(fleet, quotes, settled)
-    if chosen is None or not costs:
-        return
-    dearest = max(costs, key=lambda cluster: (costs[cluster], cluster))
-    if chosen.usd_per_mtok <= costs[dearest] * (1 - policy.min_saving):
-        saving = 1 - chosen.usd_per_mtok / costs[dearest]
-        reason = f"{saving:.0%} cheaper than {dearest}"
-        steps.launch(chosen, reason, replaces=dearest, for_money=True)
 
 
 def _clean_up(steps: _Steps, fleet: Fleet) -> None:
@@ -301,30 +307,6 @@ def _standing(kept: Sequence[Replica]) -> list[Replica]:
     """The replicas that count towards the order: a stand-in counts once its original is gone."""
     names = {replica.cluster for replica in kept}
     return [replica for replica in kept if replica.replaces not in names]
-
-
-def _choose(
-    policy: Policy, fleet: Fleet, sifted: Sifted, now: datetime, used: set[str]
-) -> Candidate | None:
-    """The cheapest candidate, or a little dearer one in a place not used yet."""
-    candidates = list(sifted.candidates)
-    if spot_failures(policy, fleet.refusals, now) >= policy.fallback_after:
-        candidates = [c for c in candidates if c.quote.offer.purchase is not Purchase.SPOT]
-        candidates = candidates or list(sifted.candidates)
-    if not candidates:
-        return None
-    bound = candidates[0].usd_per_mtok * (1 + policy.spread_premium)
-    near = [candidate for candidate in candidates if candidate.usd_per_mtok <= bound]
-    return min(near, key=lambda candidate: (candidate.quote.offer.where in used, rank(candidate)))
-
-
-def _launch_reason(fleet: Fleet, policy: Policy, chosen: Candidate, now: datetime) -> str:
-    failures = spot_failures(policy, fleet.refusals, now)
-    if chosen.quote.offer.purchase is Purchase.ON_DEMAND and failures >= policy.fallback_after:
-        return f"on-demand, after {failures} spot failures"
-    if failures:
-        return f"the cheapest left after {failures} spot failures"
-    return "the cheapest eligible offer"
 
 
 def _present_costs(

@@ -20,25 +20,39 @@ from arbiter.domain import (
     ActionKind,
     ActionState,
     Plan,
+    Purchase,
     Quote,
     Refusal,
     Replica,
     ReplicaState,
     Service,
 )
-from arbiter.errors import ArbiterError, LaunchError, LaunchRejected, QuotaExceeded, StoreError
+from arbiter.errors import (
+    ArbiterError,
+    LaunchError,
+    LaunchRejected,
+    NoCapacity,
+    QuotaExceeded,
+    StoreError,
+)
 from arbiter.executors.base import Executor, LaunchSpec, Phase, Sighting
 from arbiter.health import Health, HealthCheck
+from arbiter.lessons import lessons, refused
 from arbiter.planner import Fleet, plan
 from arbiter.policy import DAY, Policy, next_refusal
 from arbiter.profiles import Profile
 from arbiter.regions import Atlas
+from arbiter.spot.beliefs import Beliefs, Event, Happened, learn
 from arbiter.store import fleet, journal
+from arbiter.store.beliefs import read_beliefs, save_beliefs
 from arbiter.store.engine import Store
 from arbiter.transitions import Seen, seen
 
 SWEEP_EVERY = timedelta(minutes=5)
 """How often the executor is asked for everything that runs under our name."""
+
+STANDS_EVERY = timedelta(minutes=5)
+"""How often it is written down that a machine still stands."""
 
 Quotes = Callable[[], Sequence[Quote]]
 Tell = Callable[[str], None]
@@ -114,8 +128,8 @@ class Loop:
 
     def preview(self, service: Service) -> Plan:
         """What the next tick would decide, without observing, writing or acting."""
-        fleet_now, policy = self._fleet(service, self._tools.profile(service.profile))
-        return plan(self._now(), self._tools.quotes(), fleet_now, policy)
+        fleet_now, policy, beliefs = self._fleet(service, self._tools.profile(service.profile))
+        return plan(self._now(), self._tools.quotes(), fleet_now, policy, beliefs)
 
     # --- one service ----------------------------------------------------------------------------
 
@@ -133,7 +147,7 @@ class Loop:
             self._act(action, service, profile, decision_id)
         return made
 
-    def _fleet(self, service: Service, profile: Profile) -> tuple[Fleet, Policy]:
+    def _fleet(self, service: Service, profile: Profile) -> tuple[Fleet, Policy, Beliefs]:
         now = self._now()
         with self._store.read() as connection:
             found = Fleet(
@@ -150,22 +164,23 @@ class Loop:
                 moves=tuple(journal.moves(connection, service.name, now - DAY)),
                 not_launchable=self._tools.not_launchable,
             )
-        return found, self._tools.policy(service)
+            beliefs = read_beliefs(connection)
+        return found, self._tools.policy(service), beliefs
 
     # --- decide ---------------------------------------------------------------------------------
 
     def _decide(self, service: Service, profile: Profile) -> tuple[Plan, str | None]:
         """Plan, and commit the intents with the replicas they will make."""
         quotes = self._tools.quotes()
-        fleet_now, policy = self._fleet(service, profile)
+        fleet_now, policy, beliefs = self._fleet(service, profile)
         now = self._now()
-        made = plan(now, quotes, fleet_now, policy)
+        made = plan(now, quotes, fleet_now, policy, beliefs)
         with self._store.begin() as connection:
             if not made.actions and made.sentence == journal.last_sentence(
                 connection, service.name
             ):
                 return made, None
-            inputs = journal.Inputs(now, tuple(quotes), fleet_now, policy)
+            inputs = journal.Inputs(now, tuple(quotes), fleet_now, policy, beliefs)
             decision_id = journal.write_decision(connection, made, inputs)
             for action in made.actions:
                 if action.kind is ActionKind.LAUNCH and action.offer is not None:
@@ -226,6 +241,8 @@ class Loop:
                 return
             policy = self._tools.policy(fleet.get_service(connection, current.service))
             self._fail(connection, current, error, policy, now, decision_id)
+        if isinstance(error, NoCapacity) and current.offer.purchase is Purchase.SPOT:
+            self._learn([refused(now, current.offer, held=0)])
         self._tools.tell(_failure_sentence(current, error))
 
     def _fail(
@@ -317,11 +334,30 @@ class Loop:
         sightings = self._tools.executor.observe([one.cluster for one in alive])
         checks = self._check(sightings, profile)
         policy = self._tools.policy(service)
-        for current in alive:
-            sighting = sightings.get(current.cluster)
-            change = seen(current, sighting, checks.get(current.cluster), self._now())
+        changes = [
+            (one, seen(one, sightings.get(one.cluster), checks.get(one.cluster), self._now()))
+            for one in alive
+        ]
+        for current, change in changes:
             if change is not None:
                 self._write_seen(current, change, policy)
+        self._learn(lessons(self._now(), replicas, changes))
+
+    def _learn(self, events: Sequence[Event]) -> None:
+        """Keep what was learnt; that machines still stand is written down now and then only."""
+        if not events:
+            return
+        told = any(event.kind is not Happened.STANDS for event in events)
+        now = self._now()
+        with self._store.read() as connection:
+            beliefs = read_beliefs(connection)
+        stale = any(
+            now.timestamp() - beliefs.pool(event.pool).seen_at >= STANDS_EVERY.total_seconds()
+            for event in events
+        )
+        if told or stale:
+            with self._store.begin() as connection:
+                save_beliefs(connection, learn(read_beliefs(connection), events), now)
 
     def _check(self, sightings: Mapping[str, Sighting], profile: Profile) -> Mapping[str, Health]:
         endpoints = {

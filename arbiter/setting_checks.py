@@ -91,6 +91,9 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("policy", "refusal_s"): _SPAN_OR_NONE,
     ("policy", "refusal_max_s"): _SPAN_OR_NONE,
     ("policy", "unhealthy_s"): _SPAN_OR_NONE,
+    ("policy", "missing_cost"): _Bounds(lambda v: 0 <= v <= 10_000, "must be from 0 to 10000"),
+    ("policy", "max_spares"): _COUNT,
+    ("policy", "cold_start_s"): _SPAN,
 }
 _PROVIDER_BOUNDS = {
     "interval_s": _SPAN,

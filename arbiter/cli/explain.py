@@ -88,7 +88,7 @@ def _replayed(connection: Connection, row: DecisionRow) -> bool:
     from arbiter.store import journal
 
     given = journal.inputs(connection, row.id)
-    again = plan(given.now, given.quotes, given.fleet, given.policy)
+    again = plan(given.now, given.quotes, given.fleet, given.policy, given.beliefs)
     return journal.encode(again) == journal.encode(row.plan)
 
 

@@ -38,6 +38,11 @@ TRUST = 4.0
 """Expected losses that a prior weighs as much as: of a pool, of a region, of everything."""
 
 
+UNSEEN_H = 5.0
+"""Hours for which an open pool has been open when it is first asked: the median over instants of
+the public traces is 2 to 10 hours, by market; long runs are met more often than short ones."""
+
+
 class Happened(StrEnum):
     """What can happen in a pool."""
 
@@ -193,7 +198,9 @@ def _stands(pool: Pool, at: float) -> Pool:
     """The pool, its run confirmed up to this instant."""
     since = pool.up_since
     if since is None:
-        return pool._replace(up_since=at, down_since=None, seen_at=at)
+        # Nobody saw the beginning of a run that was met at its first asking.
+        first = at - UNSEEN_H * HOUR if pool.down_since is None else at
+        return pool._replace(up_since=first, down_since=None, seen_at=at)
     more = foreseen(max(0.0, pool.seen_at - since) / HOUR, max(0.0, at - since) / HOUR)
     fade = 0.5 ** ((at - pool.decayed_at) / HOUR / HALF_LIFE_H)
     return Pool(

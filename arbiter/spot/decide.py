@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import exp
 from typing import Literal, NamedTuple
 
-from arbiter.spot.beliefs import HOUR, Beliefs, Pool, foreseen, hazard
+from arbiter.spot.beliefs import HOUR, UNSEEN_H, Beliefs, Pool, foreseen, hazard
 from arbiter.spot.mix import Mix, Risk
+
+ON_DEMAND = "on-demand"
+"""The name of the place without losses; no pool may have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Tuning:
     down_probe_min_s: float = 180.0
     down_probe_max_s: float = 1800.0
     down_share: float = 0.1
-    unknown_age_h: float = 1.0
+    unknown_age_h: float = UNSEEN_H
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +96,14 @@ class Why(NamedTuple):
     """The figures behind a step, for the decision record.
 
     Attributes:
-        score_before, score_after: of the useful part of what is held, and with the step done
-            (for a machine in the place of another: with that one gone). On-demand hours per hour.
-        saving: what the step saves, on-demand hours per hour, before the next two.
-        double_running: cost of the machine until it is ready, on-demand hours.
-        stay_h: hours over which that has to come back.
+        score_before, score_after: on-demand hours per hour, missing replicas included. Of a
+            launch or purchase: of the useful part of what is held, and of that with the new
+            machine (and without the one it replaces). Of an end: with the machine and without.
+        saving: by how much the score falls, on-demand hours per hour.
+        double_running: cost of the new machine until it is ready, on-demand hours; 0 for an end.
+        stay_h: hours within which the saving has to bring that back; 0 for an end.
         missing_before, missing_after: expected number of replicas missing.
-        replaces: pool whose machine it makes superfluous ("" is on demand); None: no machine.
+        replaces: pool (or ON_DEMAND) whose machine it makes superfluous; None: it is one more.
     """
 
     score_before: float
@@ -155,8 +160,8 @@ def next_step(situation: Situation, refused: frozenset[str] = frozenset()) -> St
         refused: pools that refused since the last tick; they are not tried.
     """
     board = _Board(situation)
-    useful = board.useful()
-    return board.launch(useful, refused) or board.end()
+    cuts = board.cut_down()
+    return board.launch(cuts[-1].mix, refused) or board.end(cuts)
 
 
 def probes(situation: Situation) -> list[str]:
@@ -186,17 +191,25 @@ def wait_s(tuning: Tuning, down_s: float) -> float:
 
 
 class _Try(NamedTuple):
-    """A pool that may be launched in."""
+    """A place that a machine may be launched in.
+
+    Attributes:
+        double_running: cost of its cold start, on-demand hours. stay_h: expected stay, hours.
+        wasted: that cost over that stay, on-demand hours per hour.
+    """
 
     name: str
     risk: Risk
     double_running: float
     stay_h: float
+    wasted: float
 
-    @property
-    def wasted(self) -> float:
-        """The cold start's cost over the stay, on-demand hours per hour."""
-        return self.double_running / self.stay_h
+
+class _Cut(NamedTuple):
+    """A mix after one machine of this place was left out."""
+
+    place: str
+    mix: Mix
 
 
 class _Board:
@@ -204,49 +217,49 @@ class _Board:
 
     def __init__(self, situation: Situation) -> None:
         self._s = situation
+        self._held = [one for one in situation.held if not one.doomed]
+        self._counts = _count(self._held)
         self._risks: dict[str, Risk] = {}
         self._tries: list[_Try] = []
-        self._counts: dict[str, int] = {}
-        self._bought = 0
-        held = [one for one in situation.held if not one.doomed]
-        for one in held:
-            if one.pool is None:
-                self._bought += 1
-            else:
-                self._counts[one.pool] = self._counts.get(one.pool, 0) + 1
-        self._held = held
         factors = situation.beliefs.factors
         for offer in situation.offered:
             self._offer(offer, factors.of(offer.name, offer.region))
-        for one in held:
-            if one.pool is not None and one.pool not in self._risks:
-                self._withdrawn(one.pool, one.price)
+        for one in self._held:
+            if _place(one) not in self._risks:
+                self._not_offered(one)
+        if situation.on_demand:
+            self._on_demand()
 
     def _offer(self, offer: Offered, factor: float) -> None:
         s, (name, region, price, cold_h, notice_h) = self._s, offer
         pool = s.beliefs.pools.get(name) or Pool(region)
         age_h = self._age_h(pool)
-        hole_h = max(0.0, s.on_demand_cold_h - notice_h)
-        loss = 1.0 - exp(-factor * foreseen(age_h, age_h + hole_h))
+        loss = _loss(factor, age_h, s.on_demand_cold_h - notice_h)
         self._risks[name] = risk = Risk(price * (1.0 + loss), loss)
         if self._may_try(pool, self._counts.get(name, 0)):
             stay_h = min(s.tuning.stay_h, 1.0 / hazard(age_h, factor))
-            self._tries.append(_Try(name, risk, price * cold_h, stay_h))
+            once = price * cold_h
+            self._tries.append(_Try(name, risk, once, stay_h, once / stay_h))
 
-    def _withdrawn(self, name: str, price: float | None) -> None:
-        s = self._s
-        pool = s.beliefs.pool(name)
-        age_h = self._age_h(pool)
-        factor = s.beliefs.factors.of(name, pool.region)
-        loss = 1.0 - exp(-factor * foreseen(age_h, age_h + s.on_demand_cold_h))
-        self._risks[name] = Risk((1.0 if price is None else price) * (1.0 + loss), loss)
+    def _not_offered(self, one: Held) -> None:
+        price = 1.0 if one.price is None else one.price
+        loss = 0.0
+        if one.pool is not None:
+            pool = self._s.beliefs.pool(one.pool)
+            factor = self._s.beliefs.factors.of(one.pool, pool.region)
+            loss = _loss(factor, self._age_h(pool), self._s.on_demand_cold_h)
+        self._risks[_place(one)] = Risk(price * (1.0 + loss), loss)
+
+    def _on_demand(self) -> None:
+        self._risks[ON_DEMAND] = risk = Risk(1.0, 0.0)
+        once, stay_h = self._s.on_demand_cold_h, self._s.tuning.stay_h
+        self._tries.append(_Try(ON_DEMAND, risk, once, stay_h, once / stay_h))
 
     def _age_h(self, pool: Pool) -> float:
-        """Age of the run as far as it is known; a run not seen for long is one of unknown age."""
-        if pool.up_since is None:
-            new = pool.down_since is None
-            return self._s.tuning.unknown_age_h if new else 0.0
-        return max(0.0, self._s.now - pool.up_since) / HOUR
+        """Age of a pool's run, hours: of one that begins with us 0."""
+        if pool.up_since is not None:
+            return max(0.0, self._s.now - pool.up_since) / HOUR
+        return self._s.tuning.unknown_age_h if pool.down_since is None else 0.0
 
     def _may_try(self, pool: Pool, held: int) -> bool:
         s = self._s
@@ -257,116 +270,113 @@ class _Board:
         since = s.now - pool.full_since
         return since >= wait_s(s.tuning, since)
 
-    def mix(self, counts: Mapping[str, int], on_demand: int) -> Mix:
-        s = self._s
-        return Mix(self._risks, s.replicas, s.knobs.missing_cost, counts, on_demand)
-
-    def useful(self) -> Mix:
-        """What is held, without the machines that the best part of it does without."""
-        mix = self.mix(self._counts, self._bought)
+    def cut_down(self) -> list[_Cut]:
+        """What is held, then without one machine after the other that it does without."""
+        mix = self._mix(self._counts)
+        cuts = [_Cut("", mix)]
         while True:
-            least = min(_leaving(mix), key=lambda one: one[1].score, default=None)
-            if least is None or mix.score - least[1].score <= self._s.tuning.drop:
-                return mix
-            mix = least[1]
+            most, best = self._s.tuning.drop, ""
+            for place in mix.counts:
+                if self._risks[place].price > most:  # leaving it out saves no more than that
+                    saving = mix.score - mix.score_with(place, -1)
+                    if saving > most:
+                        most, best = saving, place
+            if not best:
+                return cuts
+            mix = mix.with_one(best, -1)
+            cuts.append(_Cut(best, mix))
 
     def launch(self, useful: Mix, refused: frozenset[str]) -> Step | None:
         """The launch or purchase that gains the most, if any gains enough."""
-        s = self._s
-        before = useful.score
-        bases: list[tuple[str | None, Mix, bool]] = [(None, useful, False)]
-        bases += [(pool, mix, True) for pool, mix in _leaving(useful)]
-        lines = [mix.with_a_new_pool() for _, mix, _ in bases]
-        best_gain = 0.0
-        best: tuple[_Try, str | None, Mix, bool] | None = None
-        for one in _front(self._tries, refused, useful.counts):
-            held = one.name in useful.counts
-            for (leaving, mix, swap), line in zip(bases, lines, strict=True):
-                if swap and leaving == one.name:
-                    continue
-                after = mix.with_one(one.name).score if held else line.at(one.risk)
-                gain = before - after - one.wasted - s.tuning.add
-                if gain > best_gain:
-                    best_gain, best = gain, (one, leaving, mix, swap)
-        if s.on_demand:
-            stay_h = s.tuning.stay_h
-            after_mix = useful.with_one(None)
-            gain = before - after_mix.score - s.on_demand_cold_h / stay_h - s.tuning.add
-            if gain > best_gain:
-                return Step(
-                    "buy", None, None, _why(useful, after_mix, s.on_demand_cold_h, stay_h, None)
-                )
+        bases = [(None, useful), *((place, useful.with_one(place, -1)) for place in useful.counts)]
+        most, best = 0.0, None
+        for one in _worth_scoring(self._tries, refused, useful.counts):
+            least = useful.score - one.wasted - self._s.tuning.add
+            for replaced, mix in bases:
+                # It gains no more than if nothing were missing afterwards.
+                if least - mix.cost - one.risk.price > most and replaced != one.name:
+                    gain = least - mix.score_with(one.name)
+                    if gain > most:
+                        most, best = gain, (one, replaced, mix)
         if best is None:
             return None
-        one, leaving, mix, swap = best
-        replaces = (leaving or "") if swap else None
-        after_mix = mix.with_one(one.name)
-        why = _why(useful, after_mix, one.double_running, one.stay_h, replaces)
+        one, replaced, mix = best
+        why = _why(useful, mix.with_one(one.name), one.double_running, one.stay_h, replaced)
+        if one.name == ON_DEMAND:
+            return Step("buy", None, None, why)
         return Step("launch", one.name, None, why)
 
-    def end(self) -> Step | None:
-        """The most useless machine: one that the best part of what is held does without."""
+    def end(self, cuts: Sequence[_Cut]) -> Step | None:
+        """The end of the most useless machine that may be ended now, if there is one.
+
+        One that is not ready may. One that is ready may if enough others are ready, and if those
+        do without it, too: what is to take its place may not have started yet.
+        """
         s = self._s
-        mix = self.mix(self._counts, self._bought)
-        ready_counts: dict[str, int] = {}
-        ready_bought = 0
-        for one in self._held:
-            if one.ready:
-                if one.pool is None:
-                    ready_bought += 1
-                else:
-                    ready_counts[one.pool] = ready_counts.get(one.pool, 0) + 1
-        ready = self.mix(ready_counts, ready_bought)
-        all_ready = sum(ready_counts.values()) + ready_bought
-        held = sorted(self._held[::-1], key=lambda one: one.ready)  # the newest first
-        while True:
-            least = min(_leaving(mix), key=lambda one: one[1].score, default=None)
-            if least is None or mix.score - least[1].score <= s.tuning.drop:
-                return None
-            pool, after = least
-            machine = next(one for one in held if one.pool == pool)
+        ready = self._mix(_count(one for one in self._held if one.ready))
+        newest_first = sorted(self._held[::-1], key=lambda one: one.ready)  # noqa: C415 (stable)
+        for (_, before), (place, after) in pairwise(cuts):
+            machine = next(one for one in newest_first if _place(one) == place)
+            newest_first.remove(machine)
             if not machine.ready:
-                return Step("end", pool, machine.id, _why(mix, after, 0.0, 0.0, None))
-            if all_ready > s.replicas:
-                without = ready.without_one(pool)
+                return Step("end", machine.pool, machine.id, _why(before, after))
+            if sum(ready.counts.values()) > s.replicas:
+                without = ready.with_one(place, -1)
                 if ready.score - without.score > s.tuning.drop:
-                    return Step("end", pool, machine.id, _why(ready, without, 0.0, 0.0, None))
-            held.remove(machine)
-            mix = after
+                    return Step("end", machine.pool, machine.id, _why(ready, without))
+        return None
+
+    def _mix(self, counts: Mapping[str, int]) -> Mix:
+        s = self._s
+        spare = sum(counts.values()) - s.replicas
+        return Mix(self._risks, spare, s.knobs.missing_cost, counts)
+
+
+def _loss(factor: float, age_h: float, hole_h: float) -> float:
+    """Probability of a loss within the time that a hole lasts."""
+    return 1.0 - exp(-factor * foreseen(age_h, age_h + hole_h)) if hole_h > 0 else 0.0
+
+
+def _place(one: Held) -> str:
+    return ON_DEMAND if one.pool is None else one.pool
+
+
+def _count(held: Iterable[Held]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for one in held:
+        place = _place(one)
+        counts[place] = counts.get(place, 0) + 1
+    return counts
 
 
 def _why(
-    before: Mix, after: Mix, double_running: float, stay_h: float, replaces: str | None
+    before: Mix,
+    after: Mix,
+    double_running: float = 0.0,
+    stay_h: float = 0.0,
+    replaces: str | None = None,
 ) -> Why:
-    return Why(
-        before.score,
-        after.score,
-        before.score - after.score,
-        double_running,
-        stay_h,
-        before.missing,
-        after.missing,
-        replaces,
-    )
+    saving = before.score - after.score
+    missing = before.missing, after.missing
+    return Why(before.score, after.score, saving, double_running, stay_h, *missing, replaces)
 
 
-def _leaving(mix: Mix) -> Iterable[tuple[str | None, Mix]]:
-    """The mixes with one machine less, on demand first."""
-    places: list[str | None] = [None] if mix.on_demand else []
-    return [(place, mix.without_one(place)) for place in [*places, *mix.counts]]
+def _worth_scoring(
+    tries: Sequence[_Try], refused: frozenset[str], ours: Mapping[str, int]
+) -> list[_Try]:
+    """The places with some of ours, and the others that none of the others beats in everything.
 
-
-def _front(tries: Sequence[_Try], refused: frozenset[str], ours: Mapping[str, int]) -> list[_Try]:
-    """The pools worth scoring: with some of ours, or not worse than another in everything.
-
-    Among pools without any of ours the gain falls with price, loss and wasted cold start, so one
-    that is beaten in all three is never chosen, and leaving it out alters no answer.
+    Among those without any of ours the gain falls with price, loss and wasted cold start, so one
+    beaten in all three is never the best, and leaving it out alters no answer.
     """
-    kept = [one for one in tries if one.name in ours and one.name not in refused]
+    left = [one for one in tries if one.name not in refused]
     front: list[_Try] = []
-    new = [one for one in tries if one.name not in ours and one.name not in refused]
-    for one in sorted(new, key=lambda one: (one.risk, one.wasted)):
+    for one in sorted((one for one in left if one.name not in ours), key=_key):
         loss, wasted = one.risk.loss, one.wasted
-        if not any(other.risk.loss <= loss and other.wasted <= wasted for other in front):
+        if all(other.risk.loss > loss or other.wasted > wasted for other in front):
             front.append(one)
-    return kept + front
+    return [one for one in left if one.name in ours] + front
+
+
+def _key(one: _Try) -> tuple[Risk, float]:
+    return one.risk, one.wasted

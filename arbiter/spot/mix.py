@@ -34,107 +34,48 @@ class Risk(NamedTuple):
     loss: float
 
 
-class Line(NamedTuple):
-    """The score of a mix with one machine more, as a function of the new pool's risk.
-
-    It rises with the price and with the loss: a pool dearer and riskier than another is never
-    the better one of the two. Attributes: `missing = base + slope x loss`.
-    """
-
-    cost: float
-    missing_cost: float
-    base: float
-    slope: float
-
-    def at(self, risk: Risk) -> float:
-        """The score with the machine in this pool."""
-        missing = max(0.0, self.base + self.slope * risk.loss)
-        return self.cost + risk.price + self.missing_cost * missing
-
-
 class Mix:
-    """Machines by pool and on demand, and the distribution of how many are lost.
+    """Machines by pool, and the distribution of how many of them are lost.
 
-    A value: `with_one` and `without_one` make another one in time proportional to the number of
-    spares, not of pools.
+    A value. The distribution is made when it is first asked for; `score_with` finds the score of
+    a neighbour, one machine away, in time proportional to the number of spares, not of pools.
+
+    Attributes:
+        counts: machines by pool, each at least one.
+        cost: price of all of them, on-demand hours per hour.
     """
 
-    __slots__ = ("_few", "_mean", "_risks", "_spare", "cost", "counts", "missing_cost", "on_demand")
+    __slots__ = (
+        "_few", "_mean", "_missing_cost", "_new", "_risks", "_score", "_spare", "cost", "counts",
+    )  # fmt: skip
 
     def __init__(
         self,
         risks: Mapping[str, Risk],
-        replicas: int,
+        spare: int,
         missing_cost: float,
         counts: Mapping[str, int],
-        on_demand: int,
     ) -> None:
+        """A mix of `spare` machines more than are asked for, where V is `missing_cost`."""
         self._risks = risks
-        self.missing_cost = missing_cost
-        self.counts = {pool: count for pool, count in counts.items() if count}
-        self.on_demand = on_demand
-        self._spare = sum(self.counts.values()) + on_demand - replicas
-        self.cost = float(on_demand)
-        self._mean = 0.0
-        for pool, count in self.counts.items():
-            self.cost += count * risks[pool].price
-            self._mean += _mean(count, risks[pool].loss)
-        self._few = self._made_anew(max(1, self._spare + 1))  # long enough for one machine more
+        self._spare = spare
+        self._missing_cost = missing_cost
+        self.counts = counts
+        self.cost = self._mean = 0.0
+        for pool, count in counts.items():
+            price, loss = risks[pool]
+            self.cost += count * price
+            self._mean += _mean(count, loss)
+        self._few: list[float] = []
+        self._new: tuple[float, float] | None = None
+        self._score: float | None = None
 
-    def _made_anew(self, length: int, leaving_out: str | None = None) -> list[float]:
-        few = [1.0] + [0.0] * (length - 1)
-        for pool, count in self.counts.items():
-            if pool != leaving_out:
-                few = _joined(few, count, self._risks[pool].loss)
-        return few
-
-    def _others(self, pool: str) -> list[float]:
-        """The distribution of what all pools but this one lose."""
-        loss = self._risks[pool].loss
-        if loss > UNSTABLE:
-            return self._made_anew(len(self._few), pool)
-        return _parted(self._few, self.counts[pool], loss)
-
-    def _changed(self, pool: str | None, by: int) -> Mix:
-        other = Mix.__new__(Mix)
-        other._risks, other.missing_cost = self._risks, self.missing_cost
-        other._spare = self._spare + by
-        if pool is None:
-            other.counts, other.on_demand = self.counts, self.on_demand + by
-            other.cost, other._mean, few = self.cost + by, self._mean, self._few
-        else:
-            risk = self._risks[pool]
-            before = self.counts.get(pool, 0)
-            after = before + by
-            other.counts = {**self.counts, pool: after}
-            if not after:
-                del other.counts[pool]
-            other.on_demand = self.on_demand
-            other.cost = self.cost + by * risk.price
-            other._mean = self._mean + _mean(after, risk.loss) - _mean(before, risk.loss)
-            few = self._others(pool) if before else self._few
-            few = _joined(few, after, risk.loss) if after else few
-        short = len(few) < other._spare  # beyond its length a distribution is not known
-        other._few = other._made_anew(other._spare + 1) if short else few
-        return other
-
-    def with_one(self, pool: str | None) -> Mix:
-        """One machine more: of this pool, or (None) on demand."""
-        return self._changed(pool, 1)
-
-    def without_one(self, pool: str | None) -> Mix:
-        """One machine fewer."""
-        return self._changed(pool, -1)
-
-    def with_a_new_pool(self) -> Line:
-        """The score with one machine more, in any pool that this mix has none in."""
-        spare = self._spare
-        if spare < 0:
-            return Line(self.cost, self.missing_cost, self._mean - spare - 1, 1.0)
-        few = self._few if len(self._few) > spare else self._made_anew(spare + 1)
-        left_over = sum((spare + 1 - lost) * few[lost] for lost in range(spare + 1))
-        enough = sum(few[: spare + 1])
-        return Line(self.cost, self.missing_cost, self._mean - spare - 1 + left_over, 1.0 - enough)
+    def with_one(self, pool: str, by: int = 1) -> Mix:
+        """The mix with `by` machines more in a pool; `by` may be -1."""
+        counts = {**self.counts, pool: self.counts.get(pool, 0) + by}
+        if not counts[pool]:
+            del counts[pool]
+        return Mix(self._risks, self._spare + by, self._missing_cost, counts)
 
     @property
     def missing(self) -> float:
@@ -142,13 +83,84 @@ class Mix:
         spare = self._spare
         if spare <= 0:
             return self._mean - spare
-        left_over = sum((spare - lost) * self._few[lost] for lost in range(spare))
-        return max(0.0, self._mean - spare + left_over)
+        return max(0.0, self._mean - spare + _left_over(self._distribution(spare), spare))
 
     @property
     def score(self) -> float:
         """On-demand hours per hour; the less the better."""
-        return self.cost + self.missing_cost * self.missing
+        if self._score is None:
+            self._score = self.cost + self._missing_cost * self.missing
+        return self._score
+
+    def score_with(self, pool: str, by: int = 1) -> float:
+        """The score of `with_one(pool, by)`."""
+        price, loss = self._risks[pool]
+        before = self.counts.get(pool, 0)
+        if before:
+            missing = self._missing_with(pool, loss, before, before + by)
+        else:
+            base, slope = self._with_a_new_pool()
+            missing = base + slope * loss
+        return self.cost + by * price + self._missing_cost * max(0.0, missing)
+
+    def _missing_with(self, pool: str, loss: float, before: int, after: int) -> float:
+        """The replicas missing with so many machines, not so many, in a pool."""
+        spare = self._spare + after - before
+        missing = self._mean - _mean(before, loss) + _mean(after, loss) - spare
+        if spare <= 0:
+            return missing
+        others = self._others(pool, spare)
+        if not after or not loss:
+            return missing + _left_over(others, spare)
+        all_ = loss if after == 1 else loss * WHOLE
+        missing += (1.0 - loss) * _left_over(others, spare)
+        missing += all_ * _left_over(others, spare - after)
+        return missing + (loss - all_) * _left_over(others, spare - 1)
+
+    def _with_a_new_pool(self) -> tuple[float, float]:
+        """(base, slope): base + slope x loss replicas miss with one machine in a pool of its own.
+
+        The slope is the probability that no spare is left over. As it is not negative, the score
+        rises with the new pool's price and with its loss: of two pools, one that is both dearer
+        and riskier is never the better.
+        """
+        if self._new is None:
+            spare = self._spare + 1
+            if spare <= 0:
+                self._new = self._mean - spare, 1.0
+            else:
+                few = self._distribution(spare)
+                slope = max(0.0, 1.0 - sum(few[:spare]))
+                self._new = self._mean - spare + _left_over(few, spare), slope
+        return self._new
+
+    def _distribution(self, length: int) -> list[float]:
+        """The probabilities that 0, 1, ... machines are lost, at least so many of them."""
+        if len(self._few) < length:
+            self._few = self._made_anew(max(length, self._spare + 1))
+        return self._few
+
+    def _made_anew(self, length: int, leaving_out: str | None = None) -> list[float]:
+        few = [1.0] + [0.0] * (length - 1)
+        for pool, count in self.counts.items():
+            loss = self._risks[pool].loss
+            if loss and pool != leaving_out:
+                few = _joined(few, count, loss)
+        return few
+
+    def _others(self, pool: str, length: int) -> list[float]:
+        """The distribution of what all pools but this one lose."""
+        loss = self._risks[pool].loss
+        if not loss:
+            return self._distribution(length)
+        if loss > UNSTABLE:
+            return self._made_anew(length, pool)
+        return _parted(self._distribution(length), self.counts[pool], loss)
+
+
+def _left_over(few: list[float], spare: int) -> float:
+    """The expected number of spares that are not lost."""
+    return sum([(spare - lost) * few[lost] for lost in range(spare)])
 
 
 def _mean(count: int, loss: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -20,6 +20,7 @@ from arbiter.domain import Action, ActionKind, ActionState, Plan, Quote
 from arbiter.errors import ArbiterError, UnknownName
 from arbiter.planner import Fleet
 from arbiter.policy import Policy
+from arbiter.spot.beliefs import Beliefs
 from arbiter.store.tables import action, decision, event, meta
 
 OPEN = (ActionState.INTENT.value, ActionState.SUBMITTED.value)
@@ -33,6 +34,7 @@ class Inputs:
     quotes: tuple[Quote, ...]
     fleet: Fleet
     policy: Policy
+    beliefs: Beliefs = field(default_factory=Beliefs)
 
 
 @dataclass(frozen=True, slots=True)

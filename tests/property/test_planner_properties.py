@@ -20,6 +20,7 @@ from arbiter.domain import (
     ReplicaState,
 )
 from arbiter.planner import plan
+from arbiter.mix import SPARE_STAYS
 from arbiter.policy import Policy, next_refusal
 from arbiter.sovereignty import Allowed, judge
 from tests.unit.fleets import COUNTRIES, NOW, fleet, offer, quote, replica, service
@@ -208,6 +209,21 @@ def test_prices_alone_never_move_more_than_the_daily_bound(steps: list[tuple[str
         market = [quote(p, o, at=world.now) for p, o in zip(step, PLACES, strict=True)]
         world.tick([*market, quote("0.9", FIXED, at=world.now)], policy)
         world.now += timedelta(minutes=20)
+    spares = policy.max_spares * (1 + 86_400 // (SPARE_STAYS * policy.min_stay_s))
+    assert world.launches <= 1 + policy.max_moves_per_day + spares
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from(["0.05", "0.5", "5"])] * 2), min_size=72, max_size=72))
+def test_without_spares_prices_alone_move_no_more_than_the_daily_bound(
+    steps: list[tuple[str, str]],
+) -> None:
+    policy = Policy(min_stay_s=1200, max_moves_per_day=4, max_spares=0)
+    world = World(NOW, [])
+    for step in steps:
+        market = [quote(p, o, at=world.now) for p, o in zip(step, PLACES, strict=True)]
+        world.tick([*market, quote("0.9", FIXED, at=world.now)], policy)
+        world.now += timedelta(minutes=20)
     assert world.launches <= 1 + policy.max_moves_per_day
 
 
@@ -216,8 +232,9 @@ def test_prices_alone_never_move_more_than_the_daily_bound(steps: list[tuple[str
 def test_launches_are_bounded_by_losses_and_moves(losses: list[bool]) -> None:
     """A day in quarter-hour steps in which an adversary takes spot machines away.
 
-    Every loss forces one launch; money adds at most the daily bound of moves. On demand nothing is
-    taken away, so a fleet under attack comes to rest there.
+    Every machine lost forces one launch; money adds at most the daily bound of moves, and caution
+    what the spares may come and go. On demand nothing is taken away, so a fleet under attack comes
+    to rest there.
     """
     policy = Policy(max_moves_per_day=3)
     world = World(NOW, [])
@@ -227,7 +244,8 @@ def test_launches_are_bounded_by_losses_and_moves(losses: list[bool]) -> None:
         world.tick([*market, quote("0.9", FIXED, at=world.now)], policy)
         spot = [one for one in world.replicas if one.offer.purchase is Purchase.SPOT]
         if taken and spot and len(spot) == len(world.replicas):
+            lost += len(spot)
             world.lose(policy)
-            lost += 1
         world.now += timedelta(minutes=15)
-    assert world.launches <= 1 + lost + policy.max_moves_per_day
+    spares = policy.max_spares * (1 + 86_400 // (SPARE_STAYS * policy.min_stay_s))
+    assert world.launches <= 1 + lost + policy.max_moves_per_day + spares
