@@ -163,6 +163,7 @@ class ReplicaState(StrEnum):
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     DRAINING = "draining"
+    ENDING = "ending"  # ended by us; gone only once the executor says so
     LOST = "lost"  # gone without our order
     FAILED = "failed"  # its launch failed
     TERMINATED = "terminated"
@@ -189,6 +190,8 @@ class Replica:
         replaces: the cluster that it is to take over from, or None.
         observed_region, observed_zone: where it really runs, read back; None until known.
         observed_place: the facts of that region; None until known.
+        paid: per hour, read back from the provider; None where it does not tell.
+        leaving_at: when its provider takes it away, as it gave notice; None without one.
         note: the reason of its present state, for people.
     """
 
@@ -206,6 +209,8 @@ class Replica:
     observed_region: str | None = None
     observed_zone: str | None = None
     observed_place: Place | None = None
+    paid: Price | None = None
+    leaving_at: datetime | None = None
     note: str = ""
 
     @property

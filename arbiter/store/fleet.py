@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from arbiter.domain import (
     Offer,
@@ -80,9 +81,13 @@ def add_service(connection: Connection, new: Service, now: datetime) -> Service:
         "down": False,
     }
     if old is None:
-        connection.execute(
-            insert(service).values(name=new.name, generation=0, created_at=now, **values)
-        )
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    insert(service).values(name=new.name, generation=0, created_at=now, **values)
+                )
+        except IntegrityError:  # somebody launched one of that name at the same instant
+            return add_service(connection, new, now)
         return replace(new, generation=0, down=False)
     connection.execute(update(service).where(service.c.name == new.name).values(**values))
     return replace(new, generation=old.generation, down=False)
@@ -178,9 +183,19 @@ def save_replica(connection: Connection, changed: Replica) -> None:
             request_id=changed.request_id,
             observed_region=changed.observed_region,
             observed_zone=changed.observed_zone,
+            paid_micros=_paid(changed),
+            leaving_at=changed.leaving_at,
             note=changed.note,
         )
     )
+
+
+def _paid(changed: Replica) -> int | None:
+    """In the currency of the quote; a price in another one is not kept."""
+    if changed.paid is None or changed.price is None:
+        return None
+    same = changed.paid.currency == changed.price.currency
+    return changed.paid.micros if same else None
 
 
 def refusals(connection: Connection, now: datetime) -> list[Refusal]:
@@ -271,5 +286,7 @@ def _replica(row: RowMapping, atlas: Atlas) -> Replica:
         observed_region=seen,
         observed_zone=row["observed_zone"],
         observed_place=atlas.place(row["provider"], seen) if seen else None,
+        paid=None if row["paid_micros"] is None else Price(row["paid_micros"], row["currency"]),
+        leaving_at=row["leaving_at"],
         note=row["note"],
     )

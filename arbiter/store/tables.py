@@ -261,6 +261,8 @@ replica = Table(
     Column("replaces", Text),
     Column("observed_region", Text),
     Column("observed_zone", Text),
+    Column("paid_micros", BigInteger),  # read back; NULL where the provider does not tell
+    Column("leaving_at", UtcDateTime),  # when its provider takes it away, as it gave notice
     Column("note", Text, nullable=False),
     Index(None, "service", "state"),
 )
