@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from math import exp
 from typing import Literal, NamedTuple
@@ -20,6 +21,9 @@ from arbiter.spot.mix import Mix, Risk
 
 ON_DEMAND = "on-demand"
 """The name of the place without losses; no pool may have it."""
+
+SAME = 1e-9
+"""Scores closer than this are equal: sums in another order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,7 @@ class _Board:
         self._s = situation
         self._held = [one for one in situation.held if not one.doomed]
         self._counts = _count(self._held)
+        self._starting = sum(not one.ready for one in self._held)
         self._risks: dict[str, Risk] = {}
         self._tries: list[_Try] = []
         factors = situation.beliefs.factors
@@ -282,14 +287,51 @@ class _Board:
                     if saving > most:
                         most, best = saving, place
             if not best:
-                return cuts
+                return self._exchanged(cuts)
             mix = mix.with_one(best, -1)
             cuts.append(_Cut(best, mix))
 
+    def _exchanged(self, cuts: list[_Cut]) -> list[_Cut]:
+        """The cuts so changed that none is better put back, alone or in the place of another.
+
+        Otherwise a launch could seem worth it where a machine of ours stands idle already.
+        """
+        out = [cut.place for cut in cuts[1:]]
+        mix = cuts[-1].mix
+        while better := self._exchange(mix, out):
+            back, gone, mix = better
+            out.remove(back)
+            if gone is not None:
+                out.append(gone)
+        if mix is cuts[-1].mix:
+            return cuts
+        ordered = [cuts[0]]
+        while out:
+            last = ordered[-1].mix
+            place = min(dict.fromkeys(out), key=partial(last.score_with, by=-1))
+            out.remove(place)
+            ordered.append(_Cut(place, last.with_one(place, -1)))
+        return ordered
+
+    def _exchange(self, mix: Mix, out: Sequence[str]) -> tuple[str, str | None, Mix] | None:
+        """The best place to put one back into, the place that it replaces, and the mix then."""
+        most, best = SAME, None
+        for back in dict.fromkeys(out):
+            room = mix.score - self._risks[back].price
+            for gone, base in _bases(mix):
+                if gone != back and room - base.cost > most:
+                    saving = mix.score - base.score_with(back)
+                    if saving > most:
+                        most, best = saving, (back, gone, base)
+        return best and (best[0], best[1], best[2].with_one(best[0]))
+
     def launch(self, useful: Mix, refused: frozenset[str]) -> Step | None:
         """The launch or purchase that gains the most, if any gains enough."""
-        bases = [(None, useful), *((place, useful.with_one(place, -1)) for place in useful.counts)]
+        bases = _bases(useful)
         most, best = 0.0, None
+        full = self._starting >= sum(useful.counts.values())
+        if full:
+            bases = bases[:1]
         for one in _worth_scoring(self._tries, refused, useful.counts):
             least = useful.score - one.wasted - self._s.tuning.add
             for replaced, mix in bases:
@@ -318,9 +360,9 @@ class _Board:
         for (_, before), (place, after) in pairwise(cuts):
             machine = next(one for one in newest_first if _place(one) == place)
             newest_first.remove(machine)
-            if not machine.ready:
+            if not machine.ready and self._starting > sum(cuts[-1].mix.counts.values()):
                 return Step("end", machine.pool, machine.id, _why(before, after))
-            if sum(ready.counts.values()) > s.replicas:
+            if machine.ready and sum(ready.counts.values()) > s.replicas:
                 without = ready.with_one(place, -1)
                 if ready.score - without.score > s.tuning.drop:
                     return Step("end", machine.pool, machine.id, _why(ready, without))
@@ -330,6 +372,11 @@ class _Board:
         s = self._s
         spare = sum(counts.values()) - s.replicas
         return Mix(self._risks, spare, s.knobs.missing_cost, counts)
+
+
+def _bases(mix: Mix) -> list[tuple[str | None, Mix]]:
+    """The mix, and then without one machine of each place."""
+    return [(None, mix), *((place, mix.with_one(place, -1)) for place in mix.counts)]
 
 
 def _loss(factor: float, age_h: float, hole_h: float) -> float:
