@@ -8,18 +8,9 @@ from datetime import datetime
 
 from arbiter.domain import Offer, Purchase, Replica, ReplicaState
 from arbiter.errors import NoCapacity
+from arbiter.pools import group_of, pool_of
 from arbiter.spot.beliefs import Event, Happened
 from arbiter.transitions import Seen
-
-
-def pool_of(offer: Offer) -> str:
-    """The pool that a spot offer's machines come from: a type of machine in a zone."""
-    return f"{offer.provider}/{offer.region}/{offer.zone or '-'}/{offer.instance_type}"
-
-
-def group_of(offer: Offer) -> str:
-    """The region whose pools share bad hours with this offer's."""
-    return f"{offer.provider}/{offer.region}"
 
 
 def lessons(

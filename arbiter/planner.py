@@ -32,13 +32,13 @@ from arbiter.domain import (
     Service,
 )
 from arbiter.market import Sifted, sift
-from arbiter.mix import Mix, Standing
 from arbiter.policy import Policy, moves_left, spot_failures
 from arbiter.profiles import Profile
 from arbiter.sentences import sentence
 from arbiter.sizing import Fit, fit, usd_per_mtok
 from arbiter.sovereignty import Refused, judge
 from arbiter.spot.beliefs import Beliefs
+from arbiter.wishes import Standing, Wishes
 
 NOTHING_LEARNT = Beliefs()
 TOP_CANDIDATES = 5
@@ -105,7 +105,7 @@ def plan(
         _end_everything(steps, fleet)
     else:
         kept = _end_what_may_not_stay(steps, fleet, policy)
-        _finish_replacements(steps, kept)
+        _finish_replacements(steps, fleet, kept)
         _shrink(steps, fleet, policy, kept)
         _mix(steps, fleet, policy, sifted, quotes, beliefs, kept)
     _clean_up(steps, fleet)
@@ -220,13 +220,18 @@ def _end_what_may_not_stay(steps: _Steps, fleet: Fleet, policy: Policy) -> list[
     return kept
 
 
-def _finish_replacements(steps: _Steps, kept: list[Replica]) -> None:
-    """Where the new one answers, take the old one out."""
+def _finish_replacements(steps: _Steps, fleet: Fleet, kept: list[Replica]) -> None:
+    """Where the new one answers, take the old one out, unless too few answer without it."""
     by_name = {replica.cluster: replica for replica in kept}
+    answering = sum(replica.state is ReplicaState.HEALTHY for replica in kept)
     for replica in list(kept):
         old = by_name.get(replica.replaces or "")
-        if old is None or replica.state is not ReplicaState.HEALTHY:
+        if old is None or old not in kept or replica.state is not ReplicaState.HEALTHY:
             continue
+        if old.state is ReplicaState.HEALTHY:
+            if answering <= fleet.service.replicas:
+                continue
+            answering -= 1
         steps.end(old, f"{replica.cluster} answers in its place")
         kept.remove(old)
 
@@ -273,7 +278,7 @@ def _mix(
     )
     replaced = {replica.replaces for replica in kept}
     waiting = [replica for replica in silent if replica.cluster not in replaced]
-    for wish in Mix(standing, policy, beliefs).wishes():
+    for wish in Wishes(standing, policy, beliefs).all():
         if wish.candidate is None and wish.replica is not None:
             steps.end(wish.replica, wish.reason)
         elif wish.candidate is not None and wish.for_money and wish.replica is not None:

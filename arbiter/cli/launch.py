@@ -83,5 +83,7 @@ def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise click.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--tag")
+        if not pair.isprintable():
+            raise click.BadParameter(f"an unprintable character is in {pair!a}", param_hint="--tag")
         tags[key.strip()] = value
     return tags

@@ -20,9 +20,9 @@ from arbiter.domain import (
     ReplicaState,
 )
 from arbiter.planner import plan
-from arbiter.mix import SPARE_STAYS
 from arbiter.policy import Policy, next_refusal
 from arbiter.sovereignty import Allowed, judge
+from arbiter.wishes import SPARE_STAYS
 from tests.unit.fleets import COUNTRIES, NOW, fleet, offer, quote, replica, service
 
 REGIONS = (*COUNTRIES, "eu-nowhere-9", "europe-sounds-fine-1")

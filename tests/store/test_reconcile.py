@@ -65,7 +65,7 @@ def test_every_decision_replays_byte_for_byte(bench: Bench) -> None:
     with bench.store.begin() as connection:
         for row in journal.decisions(connection):
             given = journal.inputs(connection, row.id)
-            again = plan(given.now, given.quotes, given.fleet, given.policy)
+            again = plan(given.now, given.quotes, given.fleet, given.policy, given.beliefs)
             assert journal.encode(again) == journal.encode(row.plan)
 
 
@@ -183,7 +183,7 @@ def test_paused_observes_and_does_not_act(bench: Bench) -> None:
 
 
 def test_a_price_flip_moves_it_without_a_gap(bench: Bench) -> None:
-    bench.policy = replace(bench.policy, min_stay_s=60)
+    bench.policy = replace(bench.policy, min_stay_s=60, max_spares=0)
     bench.order()
     bench.tick(10)
     bench.prices["eu-west-1", "euw1-az1", Purchase.SPOT] = "0.10"

@@ -215,14 +215,15 @@ def test_the_old_one_stays_when_the_new_one_fails() -> None:
 
 
 def test_a_silent_replica_gets_a_stand_in_before_it_is_ended() -> None:
+    alone = replace(EU, max_spares=0)
     silent = replica(1, ReplicaState.UNHEALTHY, age_s=EU.unhealthy_s)
     quotes = [quote("0.5"), quote("0.6", offer("eu-west-1"))]
-    made = plan(NOW, quotes, fleet(silent), EU)
+    made = plan(NOW, quotes, fleet(silent), alone)
     assert kinds(made) == ["launch"]
     assert made.actions[0].replaces == silent.cluster
     assert not made.actions[0].for_money
     stand_in = replica(2, of=offer("eu-west-1"), age_s=1, replaces=silent.cluster)
-    made = plan(NOW, quotes, fleet(silent, stand_in), EU)
+    made = plan(NOW, quotes, fleet(silent, stand_in), alone)
     assert [(a.kind, a.cluster) for a in made.actions] == [(ActionKind.TERMINATE, silent.cluster)]
 
 

@@ -1,0 +1,271 @@
+"""How a service's mix of spot and on-demand machines is brought nearer to the best one. Pure.
+
+`arbiter.spot` scores mixes and names the next step; here that step meets the market (which offer)
+and the bounds that a user sets on moving (how soon, how often, for how much).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
+from arbiter.policy import Policy
+from arbiter.pools import group_of, pool_of
+from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, learn
+from arbiter.spot.decide import Held, Knobs, Offered, Situation, Step, next_step
+
+SPOT_SHARE = Decimal("0.35")
+"""Spot's price over on-demand's, where no on-demand price is known to compare with: the mean of
+the EU's GPU spot prices of 2026 over their list prices."""
+
+SPARE_STAYS = 2
+"""For how many of the policy's min_stay_s a spare stands at least: without losses a service makes
+no more than a day / (SPARE_STAYS x min_stay_s) launches a day for each of its spares."""
+
+MOST_STEPS = 64
+"""Steps of one plan; more than any fleet needs at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One step towards the best mix.
+
+    Attributes:
+        candidate: what to launch; None for an ending.
+        replica: what to end, or what a launch for money is to take over from.
+        for_money: a launch that only saves.
+    """
+
+    candidate: Candidate | None
+    replica: Replica | None
+    for_money: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What runs and what may be had when a plan is made.
+
+    Attributes:
+        replicas: how many should answer.
+        candidates: every eligible offer, cheapest first.
+        machines: the replicas that count.
+        doomed: clusters among them that do not answer, or are about to be taken away.
+        costs: cluster -> USD per million tokens at today's price, where known.
+        failures: spot launches refused or lost lately.
+        moves_left: launches for money that the policy still allows.
+    """
+
+    now: datetime
+    replicas: int
+    candidates: Sequence[Candidate]
+    machines: Sequence[Replica]
+    doomed: frozenset[str]
+    costs: Mapping[str, Decimal]
+    failures: int
+    moves_left: int
+
+
+class Wishes:
+    """The wishes of one service in one plan.
+
+    A wish that the policy's bounds forbid is passed over, and the next best is asked for.
+    """
+
+    def __init__(self, standing: Standing, policy: Policy, beliefs: Beliefs) -> None:
+        self._standing, self._policy = standing, policy
+        self._beliefs = _up_to(standing.now, standing.machines, beliefs)
+        self._pools: dict[str, Candidate] = {}
+        self._bought: Candidate | None = None
+        for candidate in standing.candidates:
+            if candidate.quote.offer.purchase is Purchase.SPOT:
+                self._pools.setdefault(pool_of(candidate.quote.offer), candidate)
+            elif self._bought is None:
+                self._bought = candidate
+        self._unit = self._price_of_one()
+        self._machines = list(standing.machines)
+        self._used = {one.offer.where for one in standing.machines}
+        self._launched: list[Held] = []
+        self._refused = self._not_to_be_tried()
+        self._may_buy = self._bought is not None
+
+    def all(self) -> list[Wish]:
+        """The steps that are wanted now, in their order."""
+        found: list[Wish] = []
+        for _ in range(MOST_STEPS):
+            step = next_step(self._situation(), frozenset(self._refused))
+            if step is None:
+                break
+            wish = self._ending(step) if step.kind == "end" else self._launching(step)
+            if wish is not None:
+                found.append(wish)
+            elif step.kind == "end":
+                break  # what may not end now is asked for again by a later plan
+        return found
+
+    # --- what is asked --------------------------------------------------------------------------
+
+    def _situation(self) -> Situation:
+        policy = self._policy
+        cold_h = policy.cold_start_s / HOUR
+        return Situation(
+            now=self._standing.now.timestamp(),
+            replicas=self._standing.replicas,
+            knobs=Knobs(missing_cost=policy.missing_cost),
+            on_demand_cold_h=cold_h,
+            offered=[
+                Offered(name, group_of(one.quote.offer), self._relative(one.usd_per_mtok), cold_h)
+                for name, one in self._pools.items()
+            ],
+            held=[self._held(one) for one in self._machines] + self._launched,
+            beliefs=self._beliefs,
+            probing=False,
+            on_demand=self._may_buy,
+        )
+
+    def _held(self, replica: Replica) -> Held:
+        spot = replica.offer.purchase is Purchase.SPOT
+        cost = self._standing.costs.get(replica.cluster)
+        return Held(
+            id=replica.cluster,
+            pool=pool_of(replica.offer) if spot else None,
+            ready=replica.state is ReplicaState.HEALTHY,
+            doomed=replica.cluster in self._standing.doomed,
+            price=1.0 if cost is None else self._relative(cost),
+        )
+
+    def _price_of_one(self) -> Decimal:
+        """USD per million tokens that count as 1: the cheapest on-demand offer's."""
+        if self._bought is not None:
+            return self._bought.usd_per_mtok
+        if self._standing.candidates:
+            return self._standing.candidates[0].usd_per_mtok / SPOT_SHARE
+        return max(self._standing.costs.values(), default=Decimal(1))
+
+    def _relative(self, usd_per_mtok: Decimal) -> float:
+        return float(usd_per_mtok / self._unit)
+
+    def _not_to_be_tried(self) -> set[str]:
+        """After many failures within minutes no spot is tried: on-demand always launches."""
+        if self._bought is None or self._standing.failures < self._policy.fallback_after:
+            return set()
+        return set(self._pools)
+
+    # --- what is answered -----------------------------------------------------------------------
+
+    def _launching(self, step: Step) -> Wish | None:
+        found = self._bought if step.pool is None else self._pools[step.pool]
+        if found is None:
+            return None
+        wish = self._launch(self._spread(found), step)
+        if wish is None:
+            self._pass_over(step)
+            return None
+        chosen = wish.candidate or found
+        offer = chosen.quote.offer
+        self._used.add(offer.where)
+        pool = pool_of(offer) if offer.purchase is Purchase.SPOT else None
+        name = f"new-{len(self._launched)}"
+        price = self._relative(chosen.usd_per_mtok)
+        self._launched.append(Held(id=name, pool=pool, ready=False, doomed=False, price=price))
+        return wish
+
+    def _launch(self, chosen: Candidate, step: Step) -> Wish | None:
+        count = sum(not self._is_doomed(one) for one in self._machines) + len(self._launched)
+        if count < self._standing.replicas:
+            return Wish(chosen, None, False, self._why_needed(chosen))
+        if step.why.replaces is not None:
+            return self._move(chosen)
+        if count >= self._standing.replicas + self._policy.max_spares:
+            return self._move(chosen)  # no spare more, but it may take the place of a dearer one
+        return Wish(chosen, None, False, _why_spare(step))
+
+    def _move(self, chosen: Candidate) -> Wish | None:
+        """In the place of the dearest, where the policy's bounds on moving allow it."""
+        standing, policy = self._standing, self._policy
+        settled = [one for one in self._machines if self._may_move(one)]
+        priced = [one for one in settled if one.cluster in standing.costs]
+        calm = len(settled) == len(self._machines) and not self._launched
+        if not calm or not priced or standing.moves_left <= 0:
+            return None
+        dearest = max(priced, key=lambda one: (standing.costs[one.cluster], one.cluster))
+        cost = standing.costs[dearest.cluster]
+        if chosen.usd_per_mtok > cost * (1 - policy.min_saving):
+            return None
+        saving = 1 - chosen.usd_per_mtok / cost
+        return Wish(chosen, dearest, True, f"{saving:.0%} cheaper than {dearest.cluster}")
+
+    def _may_move(self, replica: Replica, stays: int = 1) -> bool:
+        since = replica.healthy_at
+        stay = timedelta(seconds=self._policy.min_stay_s) * stays
+        return since is not None and self._standing.now - since >= stay
+
+    def _ending(self, step: Step) -> Wish | None:
+        replica = next((one for one in self._machines if one.cluster == step.id), None)
+        if replica is None:
+            return None
+        healthy = replica.state is ReplicaState.HEALTHY
+        if healthy and not self._may_move(replica, SPARE_STAYS):
+            return None
+        self._machines.remove(replica)
+        return Wish(None, replica, False, "the others suffice")
+
+    def _spread(self, found: Candidate) -> Candidate:
+        """The candidate itself, or a little dearer one in a place not used yet.
+
+        Two replicas in one place stand, and fall, together.
+        """
+        if found.quote.offer.where not in self._used:
+            return found
+        bound = found.usd_per_mtok * (1 + self._policy.spread_premium)
+        purchase = found.quote.offer.purchase
+        for one in self._standing.candidates:
+            offer = one.quote.offer
+            if one.usd_per_mtok > bound:
+                break
+            elsewhere = offer.where not in self._used and offer.purchase is purchase
+            if elsewhere and pool_of(offer) not in self._refused:
+                return one
+        return found
+
+    def _pass_over(self, step: Step) -> None:
+        if step.pool is None:
+            self._may_buy = False
+        else:
+            self._refused.add(step.pool)
+
+    def _is_doomed(self, replica: Replica) -> bool:
+        return replica.cluster in self._standing.doomed
+
+    def _why_needed(self, chosen: Candidate) -> str:
+        failures = self._standing.failures
+        on_demand = chosen.quote.offer.purchase is Purchase.ON_DEMAND
+        if on_demand and failures >= self._policy.fallback_after:
+            return f"on-demand, after {failures} spot failures"
+        if failures:
+            return f"the cheapest left after {failures} spot failures"
+        if chosen is self._standing.candidates[0]:
+            return "the cheapest eligible offer"
+        return "the best of the eligible offers by price and risk"
+
+
+def _why_spare(step: Step) -> str:
+    before, after = step.why.missing_before, step.why.missing_after
+    return f"a spare: {before:.1%} of replicas would be missing without it, {after:.1%} with it"
+
+
+def _up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beliefs:
+    """The beliefs, with what our own machines show at this instant."""
+    events = [
+        Event(at, pool_of(one.offer), group_of(one.offer), kind)
+        for one in machines
+        if one.offer.purchase is Purchase.SPOT and one.state is ReplicaState.HEALTHY
+        for at, kind in (
+            ((one.healthy_at or one.launched_at).timestamp(), Happened.GAVE),
+            (now.timestamp(), Happened.STANDS),
+        )
+    ]
+    return learn(beliefs, sorted(events, key=lambda one: (one.at, one.pool))) if events else beliefs
