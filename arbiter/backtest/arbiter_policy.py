@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from arbiter.backtest.view import Buy, End, Instance, Launch, Orders, Probe, Setting, View
 from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, learn
 from arbiter.spot.decide import Held, Knobs, Offered, Situation, Step, Tuning, next_step, probes
@@ -26,32 +28,81 @@ class Arbiter:
         setting: Setting,
         knobs: Knobs | None = None,
         tuning: Tuning | None = None,
-        every: int = 3,
+        look: int = 3,
+        calm: int = 6,
+        notable: float = 0.02,
     ) -> None:
         self._setting = setting
         self._knobs = knobs or Knobs(missing_cost=setting.missing_cost)
         self._tuning = tuning or Tuning()
-        self._every = every
+        self._look = look
+        self._calm = calm
+        self._notable = notable
+        self._look_at = self._decide_at = 0
+        self._seen: tuple[int, tuple[Instance, ...], int] | None = None
+        self._prices: tuple[int, ...] = ()
         self._beliefs = Beliefs()
         self._number = {zone.name: number for number, zone in enumerate(setting.zones)}
+        hours = setting.tick_s / HOUR
+        self._offered = [
+            Offered(zone.name, zone.region, 1.0, cold * hours, setting.notice * hours)
+            for zone, cold in zip(setting.zones, setting.cold_starts, strict=True)
+        ]
+        self._offered_at: tuple[int, ...] = ()  # the prices that those are at
         self._told: set[int] = set()  # machines whose coming loss was learnt already
 
     def tick(self, view: View) -> Orders:
         """Learn, step until nothing is left to do, and probe."""
+        stirred = self._stirred(view)
+        if not stirred and view.tick < self._look_at:
+            return self._look_at
         held = list(view.instances)
         self._learn(view)
-        refused: set[str] = set()
-        for _ in range(MOST_STEPS):
-            step = next_step(self._situation(view, held), frozenset(refused))
-            if step is None or (step.kind == "launch" and not view.attempts):
-                break
-            yield from self._do(view, step, held, refused)
+        if stirred or view.tick >= self._decide_at:
+            yield from self._decide(view, held)
         for name in probes(self._situation(view, held))[:MOST_PROBES]:
             if not view.attempts:
                 break
             given = yield Probe(self._number[name])
+            if given and not self._beliefs.pool(name).up:
+                self._decide_at = view.tick
             self._heard(view, name, bool(given), 0)
-        return view.tick + (self._every if view.attempts else 1)
+        if self._decide_at <= view.tick:
+            yield from self._decide(view, held)
+        self._look_at = min(self._decide_at, view.tick + (self._look if view.attempts else 1))
+        return self._look_at
+
+    def _decide(self, view: View, held: list[Instance]) -> Orders:
+        """Carry out steps until there is none."""
+        refused: set[str] = set()
+        blocked = False
+        for _ in range(MOST_STEPS):
+            step = next_step(self._situation(view, held), frozenset(refused))
+            if step is None:
+                break
+            if step.kind == "launch" and not view.attempts:
+                blocked = True
+                break
+            yield from self._do(view, step, held, refused)
+        self._prices = view.prices
+        self._seen = self._state(view, held)
+        calm = self._seen[2] == len(held) >= view.replicas
+        wait = self._calm if calm else self._look
+        self._decide_at = view.tick + (1 if blocked else wait)
+        return None
+
+    def _stirred(self, view: View) -> bool:
+        """Whether anything but time has passed since the last decision."""
+        if view.lost or self._state(view, view.instances) != self._seen:
+            return True
+        return any(
+            abs(now - before) > self._notable * before
+            for now, before in zip(view.prices, self._prices, strict=True)
+        )
+
+    @staticmethod
+    def _state(view: View, held: Sequence[Instance]) -> tuple[int, tuple[Instance, ...], int]:
+        return view.replicas, tuple(held), sum(map(view.is_ready, held))
 
     def _do(self, view: View, step: Step, held: list[Instance], refused: set[str]) -> Orders:
         if step.kind == "end":
@@ -109,20 +160,18 @@ class Arbiter:
 
     def _situation(self, view: View, held: list[Instance]) -> Situation:
         setting = self._setting
-        hours = setting.tick_s / HOUR
-        od = setting.on_demand_micros
-        notice_h = setting.notice * hours
+        if view.prices != self._offered_at:
+            self._offered_at = view.prices
+            self._offered = [
+                base._replace(price=price / setting.on_demand_micros)
+                for base, price in zip(self._offered, view.prices, strict=True)
+            ]
         return Situation(
             now=view.tick * setting.tick_s,
             replicas=view.replicas,
             knobs=self._knobs,
-            on_demand_cold_h=setting.on_demand_cold_start * hours,
-            offered=[
-                Offered(zone.name, zone.region, price / od, cold * hours, notice_h)
-                for zone, price, cold in zip(
-                    setting.zones, view.prices, setting.cold_starts, strict=True
-                )
-            ],
+            on_demand_cold_h=setting.on_demand_cold_start * setting.tick_s / HOUR,
+            offered=self._offered,
             held=[
                 Held(
                     one.id,

@@ -78,7 +78,7 @@ class Pool(NamedTuple):
             neither where nothing was ever tried.
         seen_at: when the present run was last confirmed, seconds.
         full_at: number of machines held when one more was last refused, or None.
-        full_since: when that was, seconds.
+        full_since, full_asked: when that was first and last so, seconds.
         losses, expected: decayed numbers of losses seen, and of those the hazard foresaw.
         decayed_at: the instant that the two stand for, seconds.
     """
@@ -89,6 +89,7 @@ class Pool(NamedTuple):
     seen_at: float = 0.0
     full_at: int | None = None
     full_since: float = 0.0
+    full_asked: float = 0.0
     losses: float = 0.0
     expected: float = 0.0
     decayed_at: float = 0.0
@@ -166,6 +167,16 @@ def hazard(age_h: float, factor: float = 1.0) -> float:
     return factor * (SHAPE / (age_h + YOUNG_H) + FLOOR)
 
 
+def unseen_h(pool: Pool, at: float) -> float:
+    """Hours for which a pool that is found open has probably been open, unseen.
+
+    Of one that was never asked before, UNSEEN_H; otherwise half of the time since it refused.
+    """
+    if pool.down_since is None:
+        return UNSEEN_H
+    return min(UNSEEN_H, max(0.0, at - pool.seen_at) / HOUR / 2)
+
+
 def _after(pool: Pool, event: Event) -> Pool:
     if event.at < pool.seen_at:  # a clock set back: time stands still until it has caught up
         event = replace(event, at=pool.seen_at)
@@ -177,11 +188,18 @@ def _after(pool: Pool, event: Event) -> Pool:
             roomier = pool.full_at is not None and event.held >= pool.full_at
             return stands._replace(full_at=None) if roomier else stands
         case Happened.REFUSED if event.held:
-            return _stands(pool, event.at)._replace(full_at=event.held, full_since=event.at)
+            return _full(_stands(pool, event.at), event.held, event.at)
         case Happened.REFUSED if not pool.up:
             since = event.at if pool.down_since is None else pool.down_since
             return pool._replace(down_since=since, seen_at=event.at)
     return _ended(pool, event)
+
+
+def _full(pool: Pool, held: int, at: float) -> Pool:
+    """The pool, which gives no more than so many machines; it may have said so before."""
+    known = pool.full_at is not None and pool.full_at <= held
+    since = pool.full_since if known else at
+    return pool._replace(full_at=held, full_since=since, full_asked=at)
 
 
 def _ended(pool: Pool, event: Event) -> Pool:
@@ -190,7 +208,7 @@ def _ended(pool: Pool, event: Event) -> Pool:
     over = over._replace(losses=over.losses + 1.0)
     left = event.held - event.count
     if event.kind is Happened.LOST and left > 0:
-        return over._replace(up_since=event.at, full_at=left, full_since=event.at)
+        return _full(over._replace(up_since=event.at, full_at=None), left, event.at)
     return over._replace(up_since=None, down_since=event.at, full_at=None)
 
 
@@ -198,9 +216,7 @@ def _stands(pool: Pool, at: float) -> Pool:
     """The pool, its run confirmed up to this instant."""
     since = pool.up_since
     if since is None:
-        # Nobody saw the beginning of a run that was met at its first asking.
-        first = at - UNSEEN_H * HOUR if pool.down_since is None else at
-        return pool._replace(up_since=first, down_since=None, seen_at=at)
+        return pool._replace(up_since=at - unseen_h(pool, at) * HOUR, down_since=None, seen_at=at)
     more = foreseen(max(0.0, pool.seen_at - since) / HOUR, max(0.0, at - since) / HOUR)
     fade = 0.5 ** ((at - pool.decayed_at) / HOUR / HALF_LIFE_H)
     return Pool(
@@ -210,6 +226,7 @@ def _stands(pool: Pool, at: float) -> Pool:
         at,
         pool.full_at,
         pool.full_since,
+        pool.full_asked,
         pool.losses * fade,
         pool.expected * fade + more,
         at,

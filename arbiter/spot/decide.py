@@ -16,7 +16,7 @@ from itertools import pairwise
 from math import exp
 from typing import Literal, NamedTuple
 
-from arbiter.spot.beliefs import HOUR, UNSEEN_H, Beliefs, Pool, foreseen, hazard
+from arbiter.spot.beliefs import HOUR, Beliefs, Pool, foreseen, hazard, unseen_h
 from arbiter.spot.mix import Mix, Risk
 
 ON_DEMAND = "on-demand"
@@ -36,7 +36,6 @@ class Tuning:
         up_probe_s: seconds after which a pool with room, and none of ours, is asked again.
         down_probe_min_s, down_probe_max_s, down_share: one that refused is asked again after
             this share of the time since it did, within these bounds, seconds.
-        unknown_age_h: age of a run that nobody has seen the beginning of, hours.
     """
 
     add: float = 0.03
@@ -46,7 +45,6 @@ class Tuning:
     down_probe_min_s: float = 180.0
     down_probe_max_s: float = 1800.0
     down_share: float = 0.1
-    unknown_age_h: float = UNSEEN_H
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +259,10 @@ class _Board:
         self._tries.append(_Try(ON_DEMAND, risk, once, stay_h, once / stay_h))
 
     def _age_h(self, pool: Pool) -> float:
-        """Age of a pool's run, hours: of one that begins with us 0."""
+        """Age of a pool's run, hours, as far as it is known."""
         if pool.up_since is not None:
             return max(0.0, self._s.now - pool.up_since) / HOUR
-        return self._s.tuning.unknown_age_h if pool.down_since is None else 0.0
+        return unseen_h(pool, self._s.now)
 
     def _may_try(self, pool: Pool, held: int) -> bool:
         s = self._s
@@ -272,8 +270,7 @@ class _Board:
             return not s.probing
         if pool.full_at is None or held < pool.full_at:
             return True
-        since = s.now - pool.full_since
-        return since >= wait_s(s.tuning, since)
+        return s.now - pool.full_asked >= wait_s(s.tuning, s.now - pool.full_since)
 
     def cut_down(self) -> list[_Cut]:
         """What is held, then without one machine after the other that it does without."""
@@ -315,35 +312,39 @@ class _Board:
 
     def _exchange(self, mix: Mix, out: Sequence[str]) -> tuple[str, str | None, Mix] | None:
         """The best place to put one back into, the place that it replaces, and the mix then."""
-        most, best = SAME, None
+        most = SAME
+        best: tuple[str, str | None] | None = None
         for back in dict.fromkeys(out):
             room = mix.score - self._risks[back].price
-            for gone, base in _bases(mix):
-                if gone != back and room - base.cost > most:
-                    saving = mix.score - base.score_with(back)
+            for gone, cost in mix.fewer().items():
+                if gone != back and room - cost > most:
+                    saving = mix.score - mix.without(gone).score_with(back)
                     if saving > most:
-                        most, best = saving, (back, gone, base)
-        return best and (best[0], best[1], best[2].with_one(best[0]))
+                        most, best = saving, (back, gone)
+        if best is None:
+            return None
+        return *best, mix.without(best[1]).with_one(best[0])
 
     def launch(self, useful: Mix, refused: frozenset[str]) -> Step | None:
         """The launch or purchase that gains the most, if any gains enough."""
-        bases = _bases(useful)
+        costs = useful.fewer()
+        if self._starting >= sum(useful.counts.values()):
+            costs = {None: useful.cost}  # enough is on its way: only what is missing is launched
         most, best = 0.0, None
-        full = self._starting >= sum(useful.counts.values())
-        if full:
-            bases = bases[:1]
         for one in _worth_scoring(self._tries, refused, useful.counts):
-            least = useful.score - one.wasted - self._s.tuning.add
-            for replaced, mix in bases:
+            room = useful.score - one.wasted - self._s.tuning.add - one.risk.price
+            for replaced, cost in costs.items():
                 # It gains no more than if nothing were missing afterwards.
-                if least - mix.cost - one.risk.price > most and replaced != one.name:
-                    gain = least - mix.score_with(one.name)
+                if room - cost > most and replaced != one.name:
+                    after = useful.without(replaced).score_with(one.name)
+                    gain = room + one.risk.price - after
                     if gain > most:
-                        most, best = gain, (one, replaced, mix)
+                        most, best = gain, (one, replaced)
         if best is None:
             return None
-        one, replaced, mix = best
-        why = _why(useful, mix.with_one(one.name), one.double_running, one.stay_h, replaced)
+        one, replaced = best
+        mix = useful.without(replaced).with_one(one.name)
+        why = _why(useful, mix, one.double_running, one.stay_h, replaced)
         if one.name == ON_DEMAND:
             return Step("buy", None, None, why)
         return Step("launch", one.name, None, why)
@@ -372,11 +373,6 @@ class _Board:
         s = self._s
         spare = sum(counts.values()) - s.replicas
         return Mix(self._risks, spare, s.knobs.missing_cost, counts)
-
-
-def _bases(mix: Mix) -> list[tuple[str | None, Mix]]:
-    """The mix, and then without one machine of each place."""
-    return [(None, mix), *((place, mix.with_one(place, -1)) for place in mix.counts)]
 
 
 def _loss(factor: float, age_h: float, hole_h: float) -> float:

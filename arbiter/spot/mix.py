@@ -46,7 +46,8 @@ class Mix:
     """
 
     __slots__ = (
-        "_few", "_mean", "_missing_cost", "_new", "_risks", "_score", "_spare", "cost", "counts",
+        "_few", "_mean", "_missing_cost", "_new", "_risks", "_score", "_spare", "_without",
+        "cost", "counts",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Mix:
         self._few: list[float] = []
         self._new: tuple[float, float] | None = None
         self._score: float | None = None
+        self._without: dict[str, Mix] = {}
 
     def with_one(self, pool: str, by: int = 1) -> Mix:
         """The mix with `by` machines more in a pool; `by` may be -1."""
@@ -76,6 +78,21 @@ class Mix:
         if not counts[pool]:
             del counts[pool]
         return Mix(self._risks, self._spare + by, self._missing_cost, counts)
+
+    def fewer(self) -> Mapping[str | None, float]:
+        """The cost as it is (None), and without one machine of each place."""
+        costs: dict[str | None, float] = {None: self.cost}
+        for pool in self.counts:
+            costs[pool] = self.cost - self._risks[pool].price
+        return costs
+
+    def without(self, pool: str | None) -> Mix:
+        """The mix without one machine of a pool, made once; None: as it is."""
+        if pool is None:
+            return self
+        if pool not in self._without:
+            self._without[pool] = self.with_one(pool, -1)
+        return self._without[pool]
 
     @property
     def missing(self) -> float:
