@@ -14,7 +14,7 @@ from decimal import Decimal
 from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
 from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of
-from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, learn
+from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, faded, learn
 from arbiter.spot.decide import Held, Knobs, Offered, Situation, Step, next_step
 
 SPOT_SHARE = Decimal("0.35")
@@ -258,7 +258,7 @@ def _why_spare(step: Step) -> str:
 
 
 def _up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beliefs:
-    """The beliefs, with what our own machines show at this instant."""
+    """The beliefs at this instant, with what our own machines show."""
     events = [
         Event(at, pool_of(one.offer), group_of(one.offer), kind)
         for one in machines
@@ -268,4 +268,5 @@ def _up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beli
             (now.timestamp(), Happened.STANDS),
         )
     ]
-    return learn(beliefs, sorted(events, key=lambda one: (one.at, one.pool))) if events else beliefs
+    known = learn(beliefs, sorted(events, key=lambda one: (one.at, one.pool)))
+    return faded(known, now.timestamp())

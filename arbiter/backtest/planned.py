@@ -6,11 +6,12 @@ one GPU stand in for all. Caps per million tokens, which need the real ones, are
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from arbiter.backtest.view import FOREVER, Buy, End, Instance, Launch, Orders, Setting, View
+from arbiter.backtest.view import Buy, End, Instance, Launch, Orders, Setting, View
 from arbiter.domain import (
     Action,
     ActionKind,
@@ -27,13 +28,17 @@ from arbiter.domain import (
 from arbiter.money import Price
 from arbiter.planner import Fleet, plan
 from arbiter.policy import DAY, Policy, next_refusal
+from arbiter.pools import group_of, pool_of
 from arbiter.profiles import Profile, load_profile
 from arbiter.sovereignty import Level, Rule
+from arbiter.spot.beliefs import Beliefs, Event, Happened, learn
 
 MACHINE = ("stand-in", "L4", 1)
 MODEL = "llama8b"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """Any instant will do: plan() only compares instants."""
+LOOK = 5
+"""Ticks after which plan() is asked anew although nothing has happened."""
 ROUNDS = 12
 """Times that plan() is asked in one tick: the daemon looks six times a minute, and once more
 after each refusal."""
@@ -56,7 +61,13 @@ class Planned:
     def __call__(self, setting: Setting) -> PlannedPolicy:
         """The policy of one run."""
         rule = self.policy.sovereignty if self.places else Rule(level=Level.ANY)
-        policy = replace(self.policy, sovereignty=rule, max_usd_per_mtok=None)
+        policy = replace(
+            self.policy,
+            sovereignty=rule,
+            max_usd_per_mtok=None,
+            missing_cost=setting.missing_cost,
+            cold_start_s=setting.on_demand_cold_start * setting.tick_s,
+        )
         places = self.places or tuple(Place("recorded", zone.region) for zone in setting.zones)
         tiers = self.tiers or ("standard",) * len(places)
         return PlannedPolicy(policy, setting, places, tiers)
@@ -84,18 +95,20 @@ class PlannedPolicy:
         self._moves: list[datetime] = []
         self._replicas: dict[int, Replica] = {}  # by the machine's id
         self._launched = 0
+        self._beliefs = Beliefs()
 
     def tick(self, view: View) -> Orders:
         """Ask plan() until it has nothing more to do now."""
         now = START + timedelta(seconds=view.tick * self._setting.tick_s)
-        for instance in view.lost:
-            replica = self._replicas.pop(instance.id)
+        lost = [self._replicas.pop(instance.id) for instance in view.lost]
+        for replica in lost:
             self._remember(replica.offer.key, now, lost=True)
+        self._observe(now, lost)
         self._ripen(view, now)
         quotes = self._quotes(view, now)
         for _ in range(ROUNDS):
             fleet = self._fleet(view, now)
-            decided = plan(now, quotes, fleet, self._policy)
+            decided = plan(now, quotes, fleet, self._policy, self._beliefs)
             if not decided.actions:
                 return self._calm_until(view, now)
             for action in decided.actions:
@@ -130,6 +143,26 @@ class PlannedPolicy:
             moves=tuple(self._moves),
         )
 
+    def _observe(self, now: datetime, lost: Sequence[Replica]) -> None:
+        """Learn what still stands and what is gone, as the daemon does when it looks."""
+        at = now.timestamp()
+        spot = [one for one in self._replicas.values() if one.offer.purchase is Purchase.SPOT]
+        standing = Counter(pool_of(one.offer) for one in spot)
+        gone = Counter(pool_of(one.offer) for one in lost if one.offer.purchase is Purchase.SPOT)
+        groups = {pool_of(one.offer): group_of(one.offer) for one in (*spot, *lost)}
+        events = [Event(at, pool, groups[pool], Happened.STANDS, n) for pool, n in standing.items()]
+        events += [
+            Event(at, pool, groups[pool], Happened.LOST, standing[pool] + n, n)
+            for pool, n in gone.items()
+        ]
+        self._beliefs = learn(self._beliefs, events)
+
+    def _tried(self, offer: Offer, now: datetime, kind: Happened) -> None:
+        pool = pool_of(offer)
+        held = sum(pool_of(one.offer) == pool for one in self._replicas.values())
+        event = Event(now.timestamp(), pool, group_of(offer), kind, held)
+        self._beliefs = learn(self._beliefs, [event])
+
     def _ripen(self, view: View, now: datetime) -> None:
         for instance in view.instances:
             replica = self._replicas[instance.id]
@@ -148,7 +181,10 @@ class PlannedPolicy:
         outcome = yield order
         if not isinstance(outcome, Instance):
             self._remember(offer.key, now, lost=False)
+            self._tried(offer, now, Happened.REFUSED)
             return None
+        if offer.purchase is Purchase.SPOT:
+            self._tried(offer, now, Happened.GAVE)
         state, healthy = ReplicaState.LAUNCHING, None
         if outcome.ready_at == outcome.launched:
             state, healthy = ReplicaState.HEALTHY, now
@@ -178,7 +214,7 @@ class PlannedPolicy:
         return action.offer is not None and action.offer.purchase is Purchase.SPOT
 
     def _calm_until(self, view: View, now: datetime) -> int:
-        """The next tick in which plan() could say something else, if nothing happens before."""
+        """When plan() is asked again if nothing happens before: risks fall with age, so soon."""
         policy = self._policy
         instants = [moved + DAY for moved in self._moves]
         for refusal in self._refusals.values():
@@ -187,10 +223,11 @@ class PlannedPolicy:
             if replica.healthy_at is not None:
                 instants.append(replica.healthy_at + timedelta(seconds=policy.min_stay_s))
         later = [one for one in instants if one > now]
+        soon = view.tick + LOOK
         if not later:
-            return FOREVER
+            return soon
         seconds = (min(later) - START).total_seconds()
-        return max(view.tick + 1, -int(-seconds // self._setting.tick_s))
+        return min(soon, max(view.tick + 1, -int(-seconds // self._setting.tick_s)))
 
 
 def _matters(refusal: Refusal, now: datetime, policy: Policy) -> bool:

@@ -155,6 +155,19 @@ def learn(beliefs: Beliefs, events: Iterable[Event]) -> Beliefs:
     return Beliefs(pools)
 
 
+def faded(beliefs: Beliefs, at: float) -> Beliefs:
+    """The beliefs with all evidence as old as it is now: what nobody looked at is forgiven, too."""
+    pools = {}
+    for name, pool in beliefs.pools.items():
+        fade = 0.5 ** (max(0.0, at - pool.decayed_at) / HOUR / HALF_LIFE_H)
+        pools[name] = pool._replace(
+            losses=pool.losses * fade,
+            expected=pool.expected * fade,
+            decayed_at=max(at, pool.decayed_at),
+        )
+    return Beliefs(pools)
+
+
 def foreseen(age_from_h: float, age_to_h: float) -> float:
     """Losses that the shape expects between two ages of a run, hours."""
     return SHAPE * log((age_to_h + YOUNG_H) / (age_from_h + YOUNG_H)) + FLOOR * (
