@@ -84,3 +84,13 @@ class StandInGcp:
         if request.path.endswith("/advice/capacity"):
             return Answer(recorded("capacity"))
         return Answer(status=404)
+
+
+def in_turn(*answers: Answer) -> Callable[[Request], Answer]:
+    """One answer after the other, the last for ever."""
+    left = list(answers)
+
+    def answer(_: Request) -> Answer:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return answer

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from loopback import Answer, LoopbackServer, Request, as_json
-from stand_in_gcp import PROJECT, SKUS, StandInGcp, no_account, recorded, refusal
+from stand_in_gcp import PROJECT, SKUS, StandInGcp, in_turn, no_account, recorded, refusal
 
 from arbiter.domain import Purchase
 from arbiter.errors import (
@@ -63,16 +62,6 @@ def fetch(gcp: StandInGcp, *regions: str, **more: Any) -> Fetched:
 
 def parse(fetched: Fetched) -> Parsed:
     return Gcp(ProviderSettings(regions=("europe-west4",))).parse(fetched, NOW)
-
-
-def in_turn(*answers: Answer) -> Callable[[Request], Answer]:
-    """One answer after the other, the last for ever."""
-    left = list(answers)
-
-    def answer(_: Request) -> Answer:
-        return left.pop(0) if len(left) > 1 else left[0]
-
-    return answer
 
 
 # --- the price list ---------------------------------------------------------------------------
