@@ -33,8 +33,8 @@ class Policy:
         fallback_window_s: seconds for which those failures count.
         refusal_s: seconds for which refused capacity is not tried again; doubles with every
             failure in a row, up to refusal_max_s.
-        missing_cost: what an hour of one missing replica is worth, in hours of an on-demand machine:
-            the one knob of how much is spent on spares and on caution.
+        missing_cost: what an hour of one missing replica is worth, in hours of an on-demand
+            machine: the one knob of how much is spent on spares and on caution.
         max_spares: machines beyond the ordered number that may run against losses; 0 is none.
         cold_start_s: seconds from a launch to the first answer, where nothing is measured yet.
         unhealthy_s: seconds without an answer before a replica that was healthy is replaced.

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class OfferShape:
-    """An offer that passed every rule; a mark ("no_discount") is to be known and refuses nothing."""
+    """An offer that passed every rule; a mark ("no_discount") refuses nothing."""
 
     provider: str
     region: str
@@ -105,6 +105,8 @@ class ReplicaShape:
     healthy_at: datetime | None
     changed_at: datetime
     note: str
+    paid_usd_hour: Decimal | None = None
+    leaving_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class ServiceShape:
 
     `usd_hour` is what its replicas cost now, also those on their way in or out;
     `on_demand_usd_hour` is what those that were ordered would cost at the best eligible on-demand
-    offer of this moment.
+    offer of this moment. `endpoint` is the gateway's, and stays; null where there is no gateway.
     """
 
     name: str
@@ -127,6 +129,7 @@ class ServiceShape:
     usd_hour: Decimal | None
     on_demand_usd_hour: Decimal | None
     last_decision: str | None
+    endpoint: str | None
     replicas: list[ReplicaShape]
 
 

@@ -194,7 +194,8 @@ signal = Table(
     Column("valid_from", BigInteger, nullable=False),
     Column("valid_to", BigInteger),
     Index(
-        "ix_signal_key", "provider", "kind", "region", "zone", "instance_type", "purchase", "valid_from",
+        "ix_signal_key",
+        "provider", "kind", "region", "zone", "instance_type", "purchase", "valid_from",
         unique=True,
     ),
 )  # fmt: skip

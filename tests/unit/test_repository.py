@@ -11,7 +11,8 @@ from checkout import REPOSITORY, is_text, project_files
 
 LONGEST = 500
 READ_BY_PEOPLE = {".py", ".md", ".j2", ".css", ".js", ".toml", ".yaml", ".yml", ".sh", ".mako", ""}
-NOT_OURS = re.compile(r"(^|/)(LICENSE|.*\.min\.(js|css))$")
+# Another's words, and the reference that is made from `--help` and looked things up in.
+NOT_OURS = re.compile(r"(^|/)(LICENSE|.*\.min\.(js|css)|commands\.md)$")
 # Where packages come from is the machine's business, not a file's.
 REGISTRY = re.compile(
     "|".join(
