@@ -37,8 +37,8 @@ class Remembering(FakeProvider):
         start = now - timedelta(days=10)
         return ParsedHistory(
             [
-                PastPrice(priced("0.50"), start, start + timedelta(days=1)),
-                PastPrice(priced("0.60"), start + timedelta(days=1), now),
+                PastPrice(priced(usd="0.50"), start, start + timedelta(days=1)),
+                PastPrice(priced(usd="0.60"), start + timedelta(days=1), now),
             ]
         )
 
