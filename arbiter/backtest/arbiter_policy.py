@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from arbiter.backtest.view import Buy, End, Instance, Launch, Orders, Probe, Setting, View
-from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, learn
+from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, learn, with_goal
 from arbiter.spot.decide import Held, Knobs, Offered, Situation, Step, Tuning, next_step, probes
+from arbiter.spot.goal import begun, served
 
 MOST_STEPS = 1000
 """Steps in one tick; the rule ends by itself long before."""
@@ -29,7 +30,7 @@ class Arbiter:
         knobs: Knobs | None = None,
         tuning: Tuning | None = None,
         look: int = 3,
-        calm: int = 6,
+        calm: int = 10,
         notable: float = 0.02,
     ) -> None:
         self._setting = setting
@@ -41,6 +42,7 @@ class Arbiter:
         self._look_at = self._decide_at = 0
         self._seen: tuple[int, tuple[Instance, ...], int] | None = None
         self._prices: tuple[int, ...] = ()
+        self._standing: list[Instance] = []
         self._beliefs = Beliefs()
         self._number = {zone.name: number for number, zone in enumerate(setting.zones)}
         hours = setting.tick_s / HOUR
@@ -58,6 +60,7 @@ class Arbiter:
             return self._look_at
         held = list(view.instances)
         self._learn(view)
+        self._account(view)
         if stirred or view.tick >= self._decide_at:
             yield from self._decide(view, held)
         for name in probes(self._situation(view, held))[:MOST_PROBES]:
@@ -69,6 +72,7 @@ class Arbiter:
             self._heard(view, name, bool(given), 0)
         if self._decide_at <= view.tick:
             yield from self._decide(view, held)
+        self._standing = held
         self._look_at = min(self._decide_at, view.tick + (self._look if view.attempts else 1))
         return self._look_at
 
@@ -90,6 +94,18 @@ class Arbiter:
         wait = self._calm if calm else self._look
         self._decide_at = view.tick + (1 if blocked else wait)
         return None
+
+    def _account(self, view: View) -> None:
+        """Steer towards the goal by what stood since the last look."""
+        knobs, now = self._knobs, view.tick * self._setting.tick_s
+        if knobs.availability is None and knobs.budget is None:
+            return
+        goal = self._beliefs.goals.get("") or begun(knobs, now)
+        ready = sum(one.ready_at < view.tick for one in self._standing)
+        prices, od = self._prices, self._setting.on_demand_micros
+        cost = sum(1.0 if one.zone is None else prices[one.zone] / od for one in self._standing)
+        goal = served(goal, knobs, now, ready=ready, replicas=view.replicas, cost=cost)
+        self._beliefs = with_goal(self._beliefs, "", goal)
 
     def _stirred(self, view: View) -> bool:
         """Whether anything but time has passed since the last decision."""

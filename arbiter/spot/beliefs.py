@@ -20,6 +20,8 @@ from functools import cached_property
 from math import log
 from typing import Any, NamedTuple
 
+from arbiter.spot.goal import Goal
+
 HOUR = 3600.0
 
 SHAPE = 0.55
@@ -115,9 +117,10 @@ class Factors(NamedTuple):
 
 @dataclass(frozen=True)
 class Beliefs:
-    """All pools, by name."""
+    """All pools by name, and by service how V is steered where the user named a goal."""
 
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    goals: Mapping[str, Goal] = field(default_factory=dict)
 
     def pool(self, name: str, region: str = "") -> Pool:
         """What is believed of a pool; nothing yet of one that was never heard of."""
@@ -147,12 +150,17 @@ def _shrunk(losses: float, expected: float, prior: float) -> float:
     return prior * (losses + TRUST) / (expected * prior + TRUST)
 
 
+def with_goal(beliefs: Beliefs, service: str, goal: Goal) -> Beliefs:
+    """The beliefs with what a service aims at."""
+    return Beliefs(beliefs.pools, {**beliefs.goals, service: goal})
+
+
 def learn(beliefs: Beliefs, events: Iterable[Event]) -> Beliefs:
     """The beliefs after these events, which come in the order of time."""
     pools = dict(beliefs.pools)
     for event in events:
         pools[event.pool] = _after(pools.get(event.pool) or Pool(event.region), event)
-    return Beliefs(pools)
+    return Beliefs(pools, beliefs.goals)
 
 
 def faded(beliefs: Beliefs, at: float) -> Beliefs:
@@ -165,7 +173,7 @@ def faded(beliefs: Beliefs, at: float) -> Beliefs:
             expected=pool.expected * fade,
             decayed_at=max(at, pool.decayed_at),
         )
-    return Beliefs(pools)
+    return Beliefs(pools, beliefs.goals)
 
 
 def foreseen(age_from_h: float, age_to_h: float) -> float:
@@ -248,7 +256,10 @@ def _stands(pool: Pool, at: float) -> Pool:
 
 def to_plain(beliefs: Beliefs) -> dict[str, Any]:
     """Dictionaries, lists, strings and numbers, for JSON; `from_plain` gives back the same."""
-    return {"pools": {name: pool._asdict() for name, pool in beliefs.pools.items()}}
+    return {
+        "pools": {name: pool._asdict() for name, pool in beliefs.pools.items()},
+        "goals": {service: goal._asdict() for service, goal in beliefs.goals.items()},
+    }
 
 
 def from_plain(plain: Mapping[str, Any]) -> Beliefs:
@@ -257,4 +268,7 @@ def from_plain(plain: Mapping[str, Any]) -> Beliefs:
     Raises:
         KeyError, TypeError: it is not what `to_plain` made.
     """
-    return Beliefs({name: Pool(**fields) for name, fields in plain["pools"].items()})
+    return Beliefs(
+        {name: Pool(**fields) for name, fields in plain["pools"].items()},
+        {service: Goal(**fields) for service, fields in plain.get("goals", {}).items()},
+    )

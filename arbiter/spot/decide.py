@@ -22,6 +22,11 @@ from arbiter.spot.mix import Mix, Risk
 ON_DEMAND = "on-demand"
 """The name of the place without losses; no pool may have it."""
 
+STARTING = 2
+"""Machines that may be starting at once for each replica, before only missing replicas are
+launched; more than that, after the number of replicas has fallen, are ended before they are ready.
+So prices alone cause no more launches than that in the time of a cold start."""
+
 SAME = 1e-9
 """Scores closer than this are equal: sums in another order."""
 
@@ -54,7 +59,7 @@ class Knobs:
     Attributes:
         missing_cost: V, on-demand hours that one missing replica-hour costs.
         availability: share of time with all replicas ready that V is steered to; None: V stays.
-        budget: mean cost as a share of all on demand that V is steered to; None: V stays.
+        budget: the same, to a mean cost as a share of all on demand; not with an availability.
     """
 
     missing_cost: float = 20.0
@@ -139,6 +144,7 @@ class Situation:
         probing: whether pools can be asked without launching. If not, one never heard of, or
             believed down, may be tried.
         on_demand: whether machines can be bought on demand.
+        service: whose goal is looked up in the beliefs.
     """
 
     now: float
@@ -150,7 +156,15 @@ class Situation:
     beliefs: Beliefs
     probing: bool = True
     on_demand: bool = True
+    service: str = ""
     tuning: Tuning = field(default_factory=Tuning)
+
+    @property
+    def missing_cost(self) -> float:
+        """The V in force: the user's, or the one that the user's goal has led to."""
+        goal = self.beliefs.goals.get(self.service)
+        steered = self.knobs.availability is not None or self.knobs.budget is not None
+        return goal.missing_cost if goal and steered else self.knobs.missing_cost
 
 
 def next_step(situation: Situation, refused: frozenset[str] = frozenset()) -> Step | None:
@@ -222,6 +236,7 @@ class _Board:
         self._held = [one for one in situation.held if not one.doomed]
         self._counts = _count(self._held)
         self._starting = sum(not one.ready for one in self._held)
+        self._most_starting = STARTING * situation.replicas
         self._risks: dict[str, Risk] = {}
         self._tries: list[_Try] = []
         factors = situation.beliefs.factors
@@ -328,8 +343,10 @@ class _Board:
     def launch(self, useful: Mix, refused: frozenset[str]) -> Step | None:
         """The launch or purchase that gains the most, if any gains enough."""
         costs = useful.fewer()
-        if self._starting >= sum(useful.counts.values()):
-            costs = {None: useful.cost}  # enough is on its way: only what is missing is launched
+        if self._starting >= self._most_starting:
+            if sum(useful.counts.values()) >= self._s.replicas:
+                return None
+            costs = {None: useful.cost}  # enough moves: only what is missing is launched
         most, best = 0.0, None
         for one in _worth_scoring(self._tries, refused, useful.counts):
             room = useful.score - one.wasted - self._s.tuning.add - one.risk.price
@@ -352,8 +369,8 @@ class _Board:
     def end(self, cuts: Sequence[_Cut]) -> Step | None:
         """The end of the most useless machine that may be ended now, if there is one.
 
-        One that is not ready may. One that is ready may if enough others are ready, and if those
-        do without it, too: what is to take its place may not have started yet.
+        One that is ready may if enough others are ready, and if those do without it, too: what is
+        to take its place may not be ready yet. One that is starting may if too many are.
         """
         s = self._s
         ready = self._mix(_count(one for one in self._held if one.ready))
@@ -361,7 +378,7 @@ class _Board:
         for (_, before), (place, after) in pairwise(cuts):
             machine = next(one for one in newest_first if _place(one) == place)
             newest_first.remove(machine)
-            if not machine.ready and self._starting > sum(cuts[-1].mix.counts.values()):
+            if not machine.ready and self._starting > self._most_starting:
                 return Step("end", machine.pool, machine.id, _why(before, after))
             if machine.ready and sum(ready.counts.values()) > s.replicas:
                 without = ready.with_one(place, -1)
@@ -372,7 +389,7 @@ class _Board:
     def _mix(self, counts: Mapping[str, int]) -> Mix:
         s = self._s
         spare = sum(counts.values()) - s.replicas
-        return Mix(self._risks, spare, s.knobs.missing_cost, counts)
+        return Mix(self._risks, spare, s.missing_cost, counts)
 
 
 def _loss(factor: float, age_h: float, hole_h: float) -> float:
