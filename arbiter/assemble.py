@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from arbiter.clock import Clock
 from arbiter.credentials import api_key
-from arbiter.domain import Action, Quote, Service
+from arbiter.domain import Action, Place, Quote, Service
 from arbiter.errors import ArbiterError, SettingsError
 from arbiter.executors.base import Executor, LaunchSpec
 from arbiter.health import HttpHealthCheck
@@ -18,10 +20,17 @@ from arbiter.profiles import Profile, load_profile
 from arbiter.reconcile import Loop, Tools
 from arbiter.regions import Atlas
 from arbiter.render import TaskInputs, render_task
+from arbiter.routing import Routing
 from arbiter.settings import Settings
-from arbiter.sovereignty import parse_level
+from arbiter.sovereignty import Refused, judge, parse_level
 from arbiter.store.engine import Store
 from arbiter.store.quotes import read_quotes
+
+if TYPE_CHECKING:
+    from arbiter.gateway.base import Backend
+
+FALLBACK_PROVIDER = "external-api"
+"""Stands for whoever runs the API of gateway.fallback_url: nothing is known of them."""
 
 
 def make_executor(settings: Settings) -> Executor:
@@ -105,6 +114,35 @@ def _secrets(settings: Settings, profile: Profile) -> Mapping[str, str]:
     return found
 
 
+def make_routing(settings: Settings) -> Routing:
+    """How clients are led to replicas, by the settings. Nothing is started here."""
+    if not settings.gateway.enabled:
+        return Routing()
+    from arbiter.gateway import binary
+    from arbiter.gateway.configured import make_gateway
+
+    try:
+        binary.find()
+        key = api_key(settings)
+    except ArbiterError as error:
+        return Routing(absent=f"{error}; until then clients ask the replicas themselves")
+    return Routing(make_gateway(settings), key, lambda service: _standby(settings, service))
+
+
+def _standby(settings: Settings, service: Service) -> Backend | None:
+    """The external API, where the service's rule asks nothing of a place that nobody knows."""
+    from arbiter.gateway.configured import fallback
+
+    url = settings.gateway.fallback_url
+    if url is None:
+        return None
+    host = urlsplit(url).hostname or ""
+    rule = policy_of(settings, service).sovereignty
+    if isinstance(judge(Place(FALLBACK_PROVIDER, host), rule, "standard"), Refused):
+        return None
+    return fallback(settings)
+
+
 def make_loop(
     settings: Settings,
     store: Store,
@@ -112,8 +150,13 @@ def make_loop(
     clock: Clock,
     atlas: Atlas,
     tell: Callable[[str], None],
+    routing: Routing | None = None,
 ) -> Loop:
-    """The loop over everything above."""
+    """The loop over everything above.
+
+    Args:
+        routing: the settings' own unless given.
+    """
     return Loop(
         Tools(
             store=store,
@@ -129,5 +172,7 @@ def make_loop(
             quotes=stored_quotes(store, atlas),
             not_launchable=not_launchable(settings.executor),
             tell=tell,
+            routing=make_routing(settings) if routing is None else routing,
+            fleet=settings.fleet,
         )
     )

@@ -21,10 +21,11 @@ from arbiter import registry
 from arbiter.api.metrics import Metrics
 from arbiter.api.sources import Parts, Sources
 from arbiter.api.vitals import TICK, degraded_line
-from arbiter.assemble import make_loop, policy_of, stored_quotes
+from arbiter.assemble import make_loop, make_routing, policy_of, stored_quotes
 from arbiter.clock import Clock
 from arbiter.errors import ArbiterError, StoreError
 from arbiter.executors.base import Executor
+from arbiter.keeping import BACKFILL_S, FIRST_BACKFILL_S, FIRST_LET_GO_S, LET_GO_S, Keeping
 from arbiter.launchable import not_launchable
 from arbiter.lease import LASTS, Lease
 from arbiter.polling import Poller
@@ -96,8 +97,15 @@ class Daemon:
         self._orders: object = None
         self._lease = Lease(store, clock)
         atlas = load_atlas()
+        self.routing = make_routing(settings)
         self.loop = make_loop(
-            settings, store, executor, clock, atlas, lambda sentence: log("journal", sentence)
+            settings,
+            store,
+            executor,
+            clock,
+            atlas,
+            lambda sentence: log("journal", sentence),
+            self.routing,
         )
         self.sources = Sources(
             Parts(
@@ -110,6 +118,8 @@ class Daemon:
                 profile=lambda name: load_profile(name, settings.profiles_path),
                 preview=self.loop.preview,
                 not_launchable=not_launchable(settings.executor),
+                routing=self.routing,
+                standing_troubles=lambda: self.loop.troubles.standing,
                 tick_s=settings.daemon.tick_s,
                 scheduling=lambda: self.schedule.running,
                 simulated=settings.simulated,
@@ -151,6 +161,16 @@ class Daemon:
         every(TICK, Kind.RECONCILE, self.settings.daemon.tick_s, self._tick)
         every("lease", Kind.UPKEEP, LASTS.total_seconds() / 4, self._keep_lease)
         every("rollups", Kind.UPKEEP, ROLL_UP_S, self._roll_up)
+        keeping = Keeping(
+            self._providers.values(),
+            self.store,
+            self.clock,
+            self.settings.retention,
+            partial(self._log, "prices"),
+        )
+        paced = self.schedule.paced
+        paced("backfill", Kind.POLL, keeping.backfill, lambda: BACKFILL_S, FIRST_BACKFILL_S)
+        paced("retention", Kind.POLL, keeping.let_go, lambda: LET_GO_S, FIRST_LET_GO_S)
         every("orders", Kind.UPKEEP, LOOK_S, self._look_for_orders)
         self.schedule.start()
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +21,7 @@ from arbiter.resources import resource_dir
 from arbiter.settings import Settings
 
 if TYPE_CHECKING:
+    from arbiter.store.journal import ActionRow
     from arbiter.store.prices import PollRow
     from arbiter.store.quarantine import Case
 
@@ -80,8 +81,7 @@ def examine(settings: Callable[[], Settings], now: datetime) -> list[Check]:
     checks += _database(found, now)
     if found.executor == "skypilot":
         checks += _skypilot()
-    checks.append(_daemon(found))
-    return checks
+    return [*checks, _daemon(found), _gateway(found)]
 
 
 def _rule(settings: Settings) -> str:
@@ -143,6 +143,7 @@ def _folder(settings: Settings) -> Path:
 def _database(settings: Settings, now: datetime) -> Iterator[Check]:
     from arbiter.store import SCHEMA
     from arbiter.store.engine import Store, parse_url, schema_of
+    from arbiter.store.journal import failing_ends, orphans
     from arbiter.store.prices import last_polls
     from arbiter.store.quarantine import cases
 
@@ -162,6 +163,7 @@ def _database(settings: Settings, now: datetime) -> Iterator[Check]:
             with store.begin() as connection:
                 polls = last_polls(connection)
                 doubts = cases(connection)
+                failing, lost = failing_ends(connection), orphans(connection)
         finally:
             store.close()
     except ArbiterError as error:
@@ -170,6 +172,19 @@ def _database(settings: Settings, now: datetime) -> Iterator[Check]:
     yield Check("database", State.OK, f"{shown}, schema {SCHEMA}")
     yield from _providers(settings, {row.provider: row for row in polls}, now)
     yield _held_back(doubts, now)
+    yield _leaks([row for rows in failing.values() for row in rows], lost)
+
+
+def _leaks(failing: Sequence[ActionRow], lost: Mapping[str, int]) -> Check:
+    """Machines that cost money for nothing."""
+    wrong = [row.error for row in failing]
+    wrong += [f"{cluster} belongs to no service" for cluster in sorted(lost)]
+    if not wrong:
+        return Check("machines", State.OK, "none is left over")
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    return Check(
+        "machines", State.WARN, wrong[0] + more, "arbiter status, then the provider's console"
+    )
 
 
 def _held_back(doubts: Sequence[Case], now: datetime) -> Check:
@@ -287,3 +302,21 @@ def _daemon(settings: Settings) -> Check:
     if _answers(f"http://{host}:{port}/healthz"):
         return Check("daemon", State.OK, f"answers at http://{host}:{port}")
     return Check("daemon", State.WARN, f"nothing answers at {host}:{port}", "arbiter daemon")
+
+
+def _gateway(settings: Settings) -> Check:
+    from arbiter.assemble import make_routing
+
+    if not settings.gateway.enabled:
+        return Check("gateway", State.OK, "switched off in the settings: clients ask the replicas")
+    routing = make_routing(settings)
+    health = routing.health()
+    if health is None:
+        return Check("gateway", State.WARN, routing.absent, "pip install 'arbiter[gateway]'")
+    address = f"{settings.gateway.host}:{settings.gateway.port}"
+    if not health.running:
+        found = health.error or "it does not run"
+        return Check("gateway", State.WARN, f"{found} ({address})", "arbiter daemon")
+    if health.error is not None:
+        return Check("gateway", State.WARN, health.error, f"look at {settings.gateway_dir}")
+    return Check("gateway", State.OK, f"Envoy {health.version} answers at {address}")

@@ -147,6 +147,8 @@ def replica_dict(replica: Replica) -> Dict:
         "healthy_at": replica.healthy_at,
         "changed_at": replica.changed_at,
         "note": replica.note,
+        "paid_usd_hour": usd(replica.paid),
+        "leaving_at": replica.leaving_at,
     }
 
 
@@ -189,13 +191,18 @@ def service_state(service: Service, replicas: Sequence[Replica]) -> str:
 
 
 def service_dict(
-    service: Service, level: str, replicas: Sequence[Replica], sentence: str | None
+    service: Service,
+    level: str,
+    replicas: Sequence[Replica],
+    sentence: str | None,
+    endpoint: str | None = None,
 ) -> Dict:
     """A service with its replicas.
 
     Args:
         level: the sovereignty level in force for it.
         sentence: its last decision's, or None.
+        endpoint: the gateway's, which stays; None where there is no gateway.
     """
     return {
         "name": service.name,
@@ -209,6 +216,7 @@ def service_dict(
         "tags": dict(service.tags),
         "usd_hour": usd_per_hour(replicas),
         "last_decision": sentence,
+        "endpoint": None if service.down else endpoint,
         "replicas": [replica_dict(replica) for replica in replicas],
     }
 

@@ -1,4 +1,4 @@
-"""Our own word on whether a replica serves: it answers, and with the right model.
+"""Our own word on whether a replica serves: it answers, with the right model, and with sense.
 
 A cloud that calls a machine running, and SkyPilot that calls it up, say nothing of the server.
 """
@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from arbiter.executors.base import Notice
+from arbiter.notices import NOTICE_PATH, notice_port, parse_notice
+
 MAX_BODY = 1 << 20
+
+ASKED = {"prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
+"""What a replica must complete once before it gets traffic."""
+
+COMPLETION_S = 20.0
+"""For so long the first answer may take: a server may still compile for it."""
+
+NOTICE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,83 +34,149 @@ class Health:
     Attributes:
         serving: it answers, and lists the model that it should.
         reason: why not, in a few words.
+        notice: that its provider takes the machine away, where the machine tells.
     """
 
     serving: bool
     reason: str = ""
+    notice: Notice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is asked of one replica.
+
+    Attributes:
+        endpoint: base URL.
+        model: the name that its server must list.
+        complete: ask for a completion too: it has no traffic that would show what it can do.
+        watched: its machine tells of notices, one port further.
+    """
+
+    endpoint: str
+    model: str
+    complete: bool = False
+    watched: bool = False
 
 
 class HealthCheck(Protocol):
     """Asks replicas whether they serve."""
 
-    def check(
-        self, endpoints: Mapping[str, str], models: Mapping[str, str]
-    ) -> Mapping[str, Health]:
-        """Check all at once.
-
-        Args:
-            endpoints: cluster -> base URL.
-            models: cluster -> the name that its server must list.
-        """
+    def check(self, probes: Mapping[str, Probe]) -> Mapping[str, Health]:
+        """Check all at once, by cluster."""
         ...
 
 
 class HttpHealthCheck:
-    """GET /health and /v1/models, in parallel, each within a deadline.
+    """GET /health and /v1/models, POST /v1/completions, in parallel, each within a deadline.
 
     Args:
-        api_key: sent to /v1 paths only.
-        timeout_s: seconds for each request.
+        api_key: sent to /v1 paths, and to whoever tells of notices.
+        timeout_s: seconds for each request but a completion.
+        completion_s: seconds for a completion.
     """
 
-    def __init__(self, api_key: str, timeout_s: float = 3.0) -> None:
+    def __init__(
+        self, api_key: str, timeout_s: float = 3.0, completion_s: float = COMPLETION_S
+    ) -> None:
         self._api_key = api_key
         self._timeout_s = timeout_s
+        self._completion_s = completion_s
 
-    def check(
-        self, endpoints: Mapping[str, str], models: Mapping[str, str]
-    ) -> Mapping[str, Health]:
+    def check(self, probes: Mapping[str, Probe]) -> Mapping[str, Health]:
         """Check all at once; a failure is tried once more before it is believed."""
-        if not endpoints:
+        if not probes:
             return {}
-        with ThreadPoolExecutor(max_workers=min(16, len(endpoints))) as pool:
-            results = {
-                cluster: pool.submit(self._twice, endpoint, models[cluster])
-                for cluster, endpoint in endpoints.items()
-            }
+        with ThreadPoolExecutor(max_workers=min(16, len(probes))) as pool:
+            results = {cluster: pool.submit(self._twice, one) for cluster, one in probes.items()}
         return {cluster: result.result() for cluster, result in results.items()}
 
-    def _twice(self, endpoint: str, model: str) -> Health:
-        first = self._once(endpoint, model)
-        return first if first.serving else self._once(endpoint, model)
+    def _twice(self, probe: Probe) -> Health:
+        reason = self._told(probe, self._silent) and self._told(probe, self._silent)
+        if not reason and probe.complete:
+            reason = self._told(probe, self._speechless)
+        return Health(not reason, reason, self._notice(probe) if probe.watched else None)
 
-    def _once(self, endpoint: str, model: str) -> Health:
+    def _told(self, probe: Probe, look: Callable[[Probe], str]) -> str:
+        """Why it does not serve, or ""."""
         try:
-            status, _ = self._get(endpoint, "/health")
-            if status != 200:
-                return Health(False, f"/health answered {status}")
-            status, body = self._get(endpoint, "/v1/models")
-            if status != 200:
-                return Health(False, f"/v1/models answered {status}")
-            listed = [entry["id"] for entry in json.loads(body)["data"]]
+            return look(probe)
         except (OSError, http.client.HTTPException) as error:
-            return Health(False, f"no answer ({type(error).__name__})")
-        except (ValueError, KeyError, TypeError):
-            return Health(False, "/v1/models answered rubbish")
-        if model not in listed:
-            return Health(
-                False, f"it serves {', '.join(map(str, listed)) or 'nothing'}, not {model}"
-            )
-        return Health(True)
+            return f"no answer ({type(error).__name__})"
 
-    def _get(self, endpoint: str, path: str) -> tuple[int, bytes]:
+    def _silent(self, probe: Probe) -> str:
+        return self._not_there(probe) or self._wrong_model(probe)
+
+    def _not_there(self, probe: Probe) -> str:
+        status, _ = self._ask(probe.endpoint, "/health")
+        return "" if status == 200 else f"/health answered {status}"
+
+    def _wrong_model(self, probe: Probe) -> str:
+        status, body = self._ask(probe.endpoint, "/v1/models")
+        if status != 200:
+            return f"/v1/models answered {status}"
+        try:
+            listed = [entry["id"] for entry in json.loads(body)["data"]]
+        except (ValueError, KeyError, TypeError):
+            return "/v1/models answered rubbish"
+        if probe.model in listed:
+            return ""
+        return f"it serves {', '.join(map(str, listed)) or 'nothing'}, not {probe.model}"
+
+    def _speechless(self, probe: Probe) -> str:
+        question = {"model": probe.model, **ASKED}
+        status, body = self._ask(probe.endpoint, "/v1/completions", question)
+        if status != 200:
+            return f"/v1/completions answered {status}"
+        try:
+            answer = json.loads(body)
+            sound = _is_completion(answer)
+        except (ValueError, KeyError, TypeError, IndexError):
+            sound = False
+        return "" if sound else "/v1/completions answered rubbish"
+
+    def _notice(self, probe: Probe) -> Notice | None:
+        """What the machine says of its end; whatever is wrong with that answer is no notice."""
+        url = urlsplit(probe.endpoint)
+        try:
+            there = f"http://{_bracketed(url.hostname or '')}:{notice_port(url.port or 80)}"
+            status, body = self._ask(there, NOTICE_PATH)
+        except (OSError, http.client.HTTPException):
+            return None
+        return parse_notice(body) if status == 200 else None
+
+    def _ask(
+        self, endpoint: str, path: str, question: Mapping[str, Any] | None = None
+    ) -> tuple[int, bytes]:
         url = urlsplit(endpoint)
         make = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        connection = make(url.hostname or "", url.port, timeout=self._timeout_s)
-        headers = {"Authorization": f"Bearer {self._api_key}"} if path.startswith("/v1") else {}
+        patience = self._timeout_s if question is None else self._completion_s
+        patience = NOTICE_S if path == NOTICE_PATH else patience
+        connection = make(url.hostname or "", url.port, timeout=patience)
+        keyed = path.startswith("/v1") or path == NOTICE_PATH
+        headers = {"Authorization": f"Bearer {self._api_key}"} if keyed else {}
+        body = None
+        if question is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(question)
         try:
-            connection.request("GET", url.path.rstrip("/") + path, headers=headers)
+            method = "GET" if body is None else "POST"
+            connection.request(method, url.path.rstrip("/") + path, body, headers)
             response = connection.getresponse()
             return response.status, response.read(MAX_BODY)
         finally:
             connection.close()
+
+
+def _is_completion(answer: Any) -> bool:
+    """Whether it has the shape of one, and holds at least a token."""
+    choice = answer["choices"][0]
+    if not isinstance(choice["text"], str):
+        return False
+    usage = answer.get("usage") or {}
+    tokens = usage.get("completion_tokens")
+    return bool(choice["text"]) if tokens is None else isinstance(tokens, int) and tokens > 0
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -10,8 +10,10 @@ import hashlib
 import json
 import re
 import shlex
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from arbiter.domain import Offer, Purchase
 from arbiter.errors import TemplateRefused
 from arbiter.executors import sky_places
 from arbiter.gpus import GPUS
+from arbiter.notices import is_watched, notice_port
 from arbiter.profiles import Profile, Variant
 from arbiter.resources import resource_dir
 
@@ -164,7 +167,10 @@ def _values(inputs: TaskInputs) -> dict[str, Any]:
         "instance_type": offer.instance_type,
         "accelerators": f"{gpu.skypilot}:{offer.gpu_count}" if gpu else None,
         "use_spot": offer.purchase is Purchase.SPOT,
+        "provider": offer.provider,
         "port": profile.serving.port,
+        "notice_port": notice_port(profile.serving.port),
+        "watcher": _watcher() if is_watched(offer) else None,
         "disk_gib": profile.serving.disk_gib,
         "labels": _labels(inputs),
         "envs": {"VLLM_NO_USAGE_STATS": "1", **profile.serving.env},
@@ -174,6 +180,13 @@ def _values(inputs: TaskInputs) -> dict[str, Any]:
         "repository": inputs.variant.repository,
         "arguments": arguments(inputs),
     }
+
+
+@cache
+def _watcher() -> str:
+    """The program that runs beside the server, in base64: it has more than one line."""
+    source = (Path(__file__).parent / "executors" / "watcher.py").read_bytes()
+    return b64encode(source).decode()
 
 
 def _infra(offer: Offer) -> str:

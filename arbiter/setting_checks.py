@@ -75,6 +75,7 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("gateway", "port"): _Bounds(lambda v: 1 <= v <= 65535, "must be from 1 to 65535"),
     ("gateway", "workers"): _Bounds(lambda v: 1 <= v <= 64, "must be from 1 to 64"),
     ("gateway", "drain_s"): _SPAN,
+    ("fleet", "launch_deadline_s"): _SPAN,
     ("retention", "prices_days"): _DAYS,
     ("retention", "decisions_inputs_days"): _DAYS,
     ("retention", "polls_days"): _DAYS,

@@ -77,6 +77,21 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """How launches are waited for, and what happens to machines that nobody owns.
+
+    Attributes:
+        launch_deadline_s: seconds after which a launch that has brought no machine counts as
+            refused: what it has made is ended, and the next offer is tried.
+        end_orphans: machines that carry this arbiter's tag and that no service knows are ended
+            when they are seen twice; otherwise they are only reported.
+    """
+
+    launch_deadline_s: float = 1200.0
+    end_orphans: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionSettings:
     """For how many days rows are kept; None is for ever.
 
@@ -118,6 +133,7 @@ class Settings:
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    fleet: FleetSettings = field(default_factory=FleetSettings)
     simulated: bool = False
 
     def provider(self, name: str) -> ProviderSettings:

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 
 from arbiter.domain import ActionState, Purchase, Replica, ReplicaState
-from arbiter.errors import LaunchError, NoCapacity
-from arbiter.executors.base import Phase, Sighting
+from arbiter.errors import LaunchError, LaunchRejected, NoCapacity
+from arbiter.executors.base import Notice, Phase, Sighting
 from arbiter.health import Health
+from arbiter.notices import leaves_at
+
+LEAVE_S = 15.0
+"""So long before its provider takes it, a replica is given no more requests, replaced or not."""
+
+PRICE_TOLERANCE = Decimal("0.05")
+"""Share by which the price that was read back may differ from the quote without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is borne of a replica.
+
+    Attributes:
+        launch: how long a launch may take to bring a machine; None is for ever.
+        cap: USD an hour that it may really cost.
+    """
+
+    launch: timedelta | None = None
+    cap: Decimal | None = None
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +56,60 @@ class Seen:
 
 
 def seen(
-    current: Replica, sighting: Sighting | None, health: Health | None, now: datetime
+    current: Replica,
+    sighting: Sighting | None,
+    health: Health | None,
+    now: datetime,
+    limits: Limits = NO_LIMITS,
+    unseen_s: float | None = None,
 ) -> Seen | None:
     """The change, or None where nothing changed.
 
     Args:
         sighting: None where the executor does not know the cluster.
         health: of a replica whose machine is up; None otherwise.
+        unseen_s: seconds since it was last seen well: whatever happened did so within them.
     """
-    if sighting is None:
-        return _vanished(current, now)
+    if sighting is None or sighting.phase is Phase.GONE:
+        return _vanished(current, now, unseen_s)
     if sighting.phase is Phase.FAILED:
         error = sighting.error or NoCapacity("the launch failed without a reason")
         return Seen(current, error=error)
-    if sighting.phase is Phase.GONE:
-        return _vanished(current, now)
     if sighting.phase is Phase.PENDING:
-        return _noted(current, replace(current, note=sighting.progress))
-    return _up(current, sighting, health or Health(False, "not checked"), now)
+        return _pending(current, sighting, now, limits)
+    return _up(current, sighting, health or Health(False, "not checked"), now, limits, unseen_s)
 
 
-def _vanished(current: Replica, now: datetime) -> Seen:
-    if current.state is ReplicaState.DRAINING:
+def as_planned(
+    current: Replica, now: datetime, *, drained: bool | None, drain_s: float, unhealthy_s: float
+) -> Replica:
+    """A replica as the planner is to see it, who knows neither gateways nor notices. Pure.
+
+    Args:
+        drained: of a draining one: whether it answers nothing any more, or has had its time; None
+            where that is not known, and the time since its drain began decides.
+    """
+    if current.state is ReplicaState.DRAINING and drained is not None:
+        began = now - timedelta(seconds=drain_s) if drained else now
+        return replace(current, changed_at=began)
+    if current.state is ReplicaState.HEALTHY and current.leaving_at is not None:
+        silent = now - timedelta(seconds=unhealthy_s)
+        note = "its provider takes it away"
+        return replace(current, state=ReplicaState.UNHEALTHY, changed_at=silent, note=note)
+    return current
+
+
+def _pending(current: Replica, sighting: Sighting, now: datetime, limits: Limits) -> Seen | None:
+    waited = now - current.launched_at
+    launching = current.state is ReplicaState.LAUNCHING
+    if launching and limits.launch is not None and waited > limits.launch:
+        error = NoCapacity(f"no machine came within {limits.launch.total_seconds():.0f} s")
+        return Seen(current, error=error)
+    return _noted(current, replace(current, note=sighting.progress))
+
+
+def _vanished(current: Replica, now: datetime, unseen_s: float | None) -> Seen:
+    if current.state is ReplicaState.DRAINING and current.leaving_at is None:
         ended = replace(current, state=ReplicaState.TERMINATED, changed_at=now, note="gone")
         return Seen(ended, "terminated", f"{current.cluster} was gone before its drain ended")
     if current.state is ReplicaState.LAUNCHING:
@@ -62,22 +118,49 @@ def _vanished(current: Replica, now: datetime) -> Seen:
     kind = "spot_reclaimed" if reclaimed else "lost"
     verb = "was reclaimed" if reclaimed else "was lost"
     lost = replace(current, state=ReplicaState.LOST, changed_at=now, note=verb)
-    sentence = f"{current.cluster} on {current.offer.where} {verb}"
+    how = "as announced" if current.leaving_at is not None else f"without notice{_within(unseen_s)}"
+    sentence = f"{current.cluster} on {current.offer.where} {verb} {how}"
     return Seen(lost, kind, sentence, ActionState.DONE, lost=True)
 
 
-def _up(current: Replica, sighting: Sighting, health: Health, now: datetime) -> Seen | None:
+def _up(
+    current: Replica,
+    sighting: Sighting,
+    health: Health,
+    now: datetime,
+    limits: Limits,
+    unseen_s: float | None,
+) -> Seen | None:
     located = replace(
         current,
         endpoint=sighting.endpoint or current.endpoint,
         observed_region=sighting.region or current.observed_region,
         observed_zone=sighting.zone or current.observed_zone,
+        paid=sighting.price or current.paid,
     )
+    over = _over_the_cap(located, limits)
+    if over is not None:
+        return Seen(located, error=over)
+    notice = sighting.notice or health.notice
+    if notice is not None:
+        told = _told(located, notice, now)
+        if told is not None:
+            return told
     if current.state is ReplicaState.DRAINING:
         return _noted(current, located)
+    if _leaves_soon(current, now):
+        left = replace(located, state=ReplicaState.DRAINING, changed_at=now)
+        sentence = f"{current.cluster} was taken out of traffic before its provider takes it"
+        return Seen(left, "drained", sentence)
+    return _answering(current, located, health, now, unseen_s)
+
+
+def _answering(
+    current: Replica, located: Replica, health: Health, now: datetime, unseen_s: float | None
+) -> Seen | None:
     state = _state(current, health)
     if state is current.state:
-        return _noted(current, replace(located, note=health.reason))
+        return _priced(current, replace(located, note=health.reason))
     changed = replace(located, state=state, changed_at=now, note=health.reason)
     where = current.offer.where
     if state is ReplicaState.HEALTHY:
@@ -87,9 +170,52 @@ def _up(current: Replica, sighting: Sighting, health: Health, now: datetime) -> 
         tale = f"answered {after:.0f} s after its launch" if first else "answers again"
         return Seen(changed, "healthy", f"{current.cluster} on {where} {tale}", ActionState.DONE)
     if state is ReplicaState.UNHEALTHY:
-        sentence = f"{current.cluster} on {where} stopped answering: {health.reason}"
+        sentence = (
+            f"{current.cluster} on {where} stopped answering{_within(unseen_s)}: {health.reason}"
+        )
         return Seen(changed, "unhealthy", sentence)
     return Seen(changed, "up", f"{current.cluster} on {where} was up, its server is starting")
+
+
+def _told(located: Replica, notice: Notice, now: datetime) -> Seen | None:
+    """The first notice, or an earlier end than the one told before."""
+    leaving = leaves_at(notice, now)
+    if located.leaving_at is not None and leaving >= located.leaving_at:
+        return None
+    changed = replace(located, leaving_at=leaving)
+    if located.leaving_at is not None:
+        return Seen(changed)
+    known = "" if notice.given_at is None else f", {_seconds(notice.given_at, now)} s ago"
+    sentence = (
+        f"{located.cluster} on {located.offer.where} was given notice ({notice.kind}{known}): "
+        f"it is taken away at {leaving:%H:%M:%S} UTC, in {_seconds(now, leaving)} s"
+    )
+    return Seen(changed, "notice", sentence)
+
+
+def _over_the_cap(located: Replica, limits: Limits) -> LaunchError | None:
+    paid = located.paid
+    if paid is None or limits.cap is None or paid.currency != "USD" or paid.amount <= limits.cap:
+        return None
+    return LaunchRejected(f"it really costs {paid} an hour, above the cap of {limits.cap} USD")
+
+
+def _priced(current: Replica, changed: Replica) -> Seen | None:
+    """Details; an event where the price that is really paid is not the quoted one."""
+    paid, quoted = changed.paid, changed.price
+    new = current.paid is None and paid is not None and quoted is not None
+    if new and paid is not None and quoted is not None and paid.currency == quoted.currency:
+        off = abs(paid.amount - quoted.amount) > quoted.amount * PRICE_TOLERANCE
+        if off:
+            sentence = f"{current.cluster} really costs {paid} an hour, it was quoted at {quoted}"
+            return Seen(changed, "price_differs", sentence)
+    return _noted(current, changed)
+
+
+def _leaves_soon(current: Replica, now: datetime) -> bool:
+    serving = current.state in (ReplicaState.HEALTHY, ReplicaState.UNHEALTHY)
+    soon = timedelta(seconds=LEAVE_S)
+    return serving and current.leaving_at is not None and current.leaving_at - now <= soon
 
 
 def _state(current: Replica, health: Health) -> ReplicaState:
@@ -98,6 +224,14 @@ def _state(current: Replica, health: Health) -> ReplicaState:
     if current.state in (ReplicaState.HEALTHY, ReplicaState.UNHEALTHY):
         return ReplicaState.UNHEALTHY
     return ReplicaState.STARTING
+
+
+def _within(unseen_s: float | None) -> str:
+    return "" if unseen_s is None else f", within {unseen_s:.1f} s"
+
+
+def _seconds(earlier: datetime, later: datetime) -> int:
+    return max(0, round((later - earlier).total_seconds()))
 
 
 def _noted(current: Replica, changed: Replica) -> Seen | None:

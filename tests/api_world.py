@@ -18,7 +18,7 @@ from arbiter.assemble import policy_of, stored_quotes
 from arbiter.domain import Action, Purchase, Service
 from arbiter.executors.base import LaunchSpec
 from arbiter.executors.fake import FakeExecutor
-from arbiter.health import Health
+from arbiter.health import Health, Probe
 from arbiter.ingest import poll_provider
 from arbiter.profiles import Profile, load_profile
 from arbiter.pulse import Pulse
@@ -39,12 +39,10 @@ class Serving:
     def __init__(self) -> None:
         self.silent: set[str] = set()
 
-    def check(
-        self, endpoints: Mapping[str, str], models: Mapping[str, str]
-    ) -> Mapping[str, Health]:
+    def check(self, probes: Mapping[str, Probe]) -> Mapping[str, Health]:
         return {
             cluster: Health(cluster not in self.silent, "no answer (simulated)")
-            for cluster in endpoints
+            for cluster in probes
         }
 
 

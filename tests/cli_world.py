@@ -53,7 +53,8 @@ class Machine:
     def settings(self, text: str) -> None:
         """Write the settings file; the database stays where it is."""
         self.toml.write_text(
-            f'database_url = "{self.url}"\ndata_dir = "{self.folder}"\nexecutor = "local"\n{text}'
+            f'database_url = "{self.url}"\ndata_dir = "{self.folder}"\nexecutor = "local"\n'
+            f"gateway.enabled = false\n{text}"
         )
 
     def arbiter(self, *arguments: str) -> Ended:

@@ -202,6 +202,7 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
         usd_hour=_total(standing),
         on_demand_usd_hour=_on_demand(parts, snapshot, service, ordered),
         last_decision=decision.sentence if decision else None,
+        endpoint=None if service.down else parts.routing.endpoint(service.name),
         replicas=[replica_shape(one) for one in own],
     )
 

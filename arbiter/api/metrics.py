@@ -13,7 +13,9 @@ from arbiter.api import answers
 from arbiter.api.sources import Sources
 from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError
+from arbiter.gateway.figures import collect
 from arbiter.store.counts import count_decisions
+from arbiter.store.journal import failing_ends, orphans
 from arbiter.store.prices import PollRow
 from arbiter.store.quarantine import held_back
 from arbiter.store.turns import turns
@@ -82,6 +84,18 @@ class _Standing:
             up.add_metric([], 1)
         yield up
         yield from families
+        yield from self._gateway()
+
+    def _gateway(self) -> list[Metric]:
+        """What passed through the gateway."""
+        gateway = self._sources.parts.routing.gateway
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+        for figure in [] if gateway is None else collect(gateway):
+            if figure.name not in families:
+                kind = CounterMetricFamily if figure.counter else GaugeMetricFamily
+                families[figure.name] = kind(figure.name, figure.help, labels=list(figure.labels))
+            families[figure.name].add_metric(list(figure.labels.values()), figure.value)
+        return list(families.values())
 
     def _polls(self) -> list[Metric]:
         polled = GaugeMetricFamily(
@@ -165,7 +179,23 @@ class _Standing:
                 saved.add_metric([service.name], float(shape.on_demand_usd_hour))
             for purchase, amount in _best(self._sources, service.name).items():
                 price.add_metric([service.name, purchase.value], amount)
-        return [replicas, target, spend, saved, price, self._decisions()]
+        return [replicas, target, spend, saved, price, *self._leaks(), self._decisions()]
+
+    def _leaks(self) -> list[Metric]:
+        """Machines that do not end, and those that nobody owns: both cost money for nothing."""
+        failing = GaugeMetricFamily(
+            "arbiter_terminations_failing",
+            "Machines whose end was ordered and has failed so far.",
+            labels=["service"],
+        )
+        orphaned = GaugeMetricFamily(
+            "arbiter_orphans", "Machines with our tag that belong to no service."
+        )
+        with self._sources.parts.store.read() as connection:
+            for service, rows in failing_ends(connection).items():
+                failing.add_metric([service], len(rows))
+            orphaned.add_metric([], len(orphans(connection)))
+        return [failing, orphaned]
 
     def _decisions(self) -> Metric:
         family = CounterMetricFamily(

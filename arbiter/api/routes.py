@@ -50,7 +50,7 @@ def vitals(sources: Sources) -> Vitals:
         polls,
         parts.tick_s,
         scheduling=parts.scheduling(),
-        troubles=(trouble,) if trouble else (),
+        troubles=(*([trouble] if trouble else []), *parts.standing_troubles()),
     )
 
 

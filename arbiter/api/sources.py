@@ -16,6 +16,7 @@ from arbiter.policy import Policy
 from arbiter.profiles import Profile
 from arbiter.pulse import Pulse
 from arbiter.regions import Atlas
+from arbiter.routing import Routing
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
 from arbiter.store.journal import DecisionRow, EventRow
@@ -59,6 +60,8 @@ class Parts:
         not_launchable: provider -> why nothing is launched there.
         scheduling: whether the thread that starts the jobs lives.
         tick_s: seconds between two ticks.
+        routing: how clients are led to replicas.
+        standing_troubles: what is wrong with the fleet and lasts, a line each.
         simulated: nothing of this is real.
         market_time: of a simulated market, for the screen; None otherwise.
     """
@@ -74,6 +77,8 @@ class Parts:
     not_launchable: Mapping[str, str]
     tick_s: float
     scheduling: Callable[[], bool] = lambda: True
+    routing: Routing = field(default_factory=Routing)
+    standing_troubles: Callable[[], Sequence[str]] = lambda: ()
     simulated: bool = False
     market_time: Callable[[], datetime] | None = None
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from arbiter.cli.app import App
     from arbiter.domain import Replica, Service
+    from arbiter.routing import Routing
     from arbiter.store.prices import PollRow
     from arbiter.store.turns import Turn
 
@@ -55,7 +56,10 @@ class _Status:
         turns: Mapping[str, Turn],
         held: Mapping[str, int],
         simulated: bool,
+        routing: Routing,
     ) -> None:
+        self._routing = routing
+        self._health = routing.health()
         self._now = now
         self._services = services
         self._polls = polls
@@ -73,7 +77,10 @@ class _Status:
             "as_of": self._now,
             **marked,
             "total_usd_hour": usd_per_hour(everything),
-            "services": [service_dict(*one) for one in self._services],
+            "gateway": self._gateway(),
+            "services": [
+                service_dict(*one, self._routing.endpoint(one[0].name)) for one in self._services
+            ],
             "providers": [
                 poll_dict(row)
                 | turn_dict(self._turns.get(row.provider), self._held.get(row.provider, 0))
@@ -92,6 +99,10 @@ class _Status:
         else:
             echo_table(SERVICES, [self._service(*one) for one in self._services])
             click.echo()
+            for service, *_ in self._services:
+                endpoint = self._routing.endpoint(service.name)
+                if endpoint is not None and not service.down:
+                    click.echo(f"endpoint: {endpoint}")
             for service, _, _, sentence in self._services:
                 click.echo(f"last decision: {sentence or f'{service.name}: none yet'}")
         replicas = [one for _, _, replicas, _ in self._services for one in replicas]
@@ -103,7 +114,17 @@ class _Status:
             echo_table(POLLS, [self._poll(row) for row in self._polls])
         else:
             click.echo("no provider was polled yet; run: arbiter poll")
+        wrong = self._gateway()["error"]
+        if wrong is not None and self._services:
+            click.echo(f"\nthe gateway: {wrong}")
         click.echo(f"\n{_dollars(usd_per_hour(replicas))} USD an hour for all replicas")
+
+    def _gateway(self) -> dict[str, Any]:
+        """Whether clients are led by the gateway, and what is wrong with it."""
+        if self._health is None:
+            absent = self._routing.absent or None
+            return {"enabled": absent is not None, "running": False, "error": absent}
+        return {"enabled": True, "running": self._health.running, "error": self._health.error}
 
     def _service(
         self, service: Service, level: str, replicas: Sequence[Replica], _sentence: str | None
@@ -163,6 +184,7 @@ class _Status:
 
 
 def _read(app: App, name: str | None) -> _Status:
+    from arbiter.assemble import make_routing
     from arbiter.store import fleet, journal
     from arbiter.store.prices import last_polls
     from arbiter.store.quarantine import held_back
@@ -189,7 +211,8 @@ def _read(app: App, name: str | None) -> _Status:
             known, held = turns(connection), held_back(connection)
     finally:
         store.close()
-    return _Status(app.now(), found, polls, known, held, app.settings.simulated)
+    simulated, routing = app.settings.simulated, make_routing(app.settings)
+    return _Status(app.now(), found, polls, known, held, simulated, routing)
 
 
 def _dollars(amount: Decimal | None) -> str:

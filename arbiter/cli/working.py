@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import click
 
 from arbiter import registry
-from arbiter.assemble import launch_spec, make_executor, make_loop
+from arbiter.assemble import launch_spec, make_executor, make_loop, make_routing
 from arbiter.clock import Clock, SystemClock
 from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
 from arbiter.explain import plan_json, plan_lines
@@ -23,6 +23,7 @@ from arbiter.lease import Lease
 from arbiter.profiles import load_profile
 from arbiter.reconcile import Loop
 from arbiter.regions import Atlas, load_atlas
+from arbiter.routing import Routing
 from arbiter.settings import Settings
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
@@ -46,6 +47,7 @@ class Session:
     loop: Loop
     lease: Lease
     clock: Clock
+    routing: Routing = field(default_factory=Routing)
     last_event: int = 0
 
     def add(self, service: Service) -> None:
@@ -123,8 +125,9 @@ def session(settings: Settings, clock: Clock | None = None) -> Iterator[Session]
     try:
         atlas = load_atlas()
         executor = make_executor(settings)
-        loop = make_loop(settings, store, executor, clock, atlas, _tell)
-        yield Session(settings, store, atlas, loop, lease, clock)
+        routing = make_routing(settings)
+        loop = make_loop(settings, store, executor, clock, atlas, _tell, routing)
+        yield Session(settings, store, atlas, loop, lease, clock, routing)
     finally:
         try:
             lease.release()
@@ -209,11 +212,18 @@ def _progress(replicas: list[Replica]) -> str:
 
 def _report(session: Session, name: str, *, as_json: bool) -> None:
     replicas = session.replicas(name)
+    down = session.ordered(name).down
+    endpoint = None if down else session.routing.endpoint(name)
     if as_json:
         from arbiter.explain import dump, replica_dict
 
-        click.echo(dump({"service": name, "replicas": [replica_dict(one) for one in replicas]}))
+        rows = [replica_dict(one) for one in replicas]
+        click.echo(dump({"service": name, "endpoint": endpoint, "replicas": rows}))
         return
+    if endpoint is not None and replicas:
+        click.echo(f"{name}  {endpoint}")
+    for trouble in session.routing.troubles:
+        click.echo(f"the gateway: {trouble}", err=True)
     for one in replicas:
         price = f" at {one.price} an hour" if one.price else ""
         where = one.endpoint or "no endpoint yet"

@@ -23,6 +23,7 @@ from arbiter.errors import ArbiterError
 from arbiter.executors.local import LocalExecutor
 
 REPLICAS = "replicas"
+GATEWAY = "gateway"
 _LOCK = "lock"
 _HIDDEN = ".hidden-"  # being made, or being removed
 _WAIT_S = 0.3  # a server of a demo that is gone has nobody to answer
@@ -77,6 +78,7 @@ def clean_up() -> list[Left]:
         if lock is None:
             continue
         try:
+            end_gateway(folder / GATEWAY)
             found.append(Left(folder, end_replicas(folder / REPLICAS)))
             _remove(folder)
         finally:
@@ -98,6 +100,14 @@ def end_replicas(state: Path, wait_s: float = _WAIT_S) -> int:
     with ThreadPoolExecutor(max_workers=16) as pool:
         list(pool.map(executor.terminate, clusters))
     return running
+
+
+def end_gateway(state: Path) -> None:
+    """End the gateway of a state folder, whatever it answers."""
+    if state.is_dir():
+        from arbiter.gateway.envoy import EnvoyGateway
+
+        EnvoyGateway(state, tuple).stop()
 
 
 def _remove(folder: Path) -> None:

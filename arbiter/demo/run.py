@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from arbiter.clock import Clock
 from arbiter.credentials import api_key, key_file
 from arbiter.daemon import Daemon, serve
-from arbiter.demo.folder import REPLICAS, end_replicas
+from arbiter.demo.folder import GATEWAY, REPLICAS, end_gateway, end_replicas
 from arbiter.demo.load import Load, Tally
 from arbiter.demo.market import Market
 from arbiter.demo.reclaims import Reclaims
@@ -32,7 +32,7 @@ from arbiter.profiles import load_profile
 from arbiter.provider import ProviderSettings
 from arbiter.resources import resource_dir
 from arbiter.schedule import Kind
-from arbiter.settings import DaemonSettings, Settings
+from arbiter.settings import DaemonSettings, GatewaySettings, Settings
 from arbiter.store import fleet
 from arbiter.store.engine import Store
 
@@ -129,8 +129,18 @@ class Demo:
         snapshot = self.daemon.sources.snapshot()
         return [one for one in snapshot.replicas if one.state is ReplicaState.HEALTHY]
 
+    def address(self) -> str | None:
+        """Where clients ask: the gateway, or a replica where there is none; without /v1."""
+        routing = self.daemon.routing
+        health = routing.health()
+        stable = routing.endpoint(self.model)
+        if health is not None and health.running and stable is not None:
+            return stable.removesuffix("/v1")
+        serving = self.serving()
+        return serving[0].endpoint if serving else None
+
     def curl(self, endpoint: str) -> str:
-        """A question to a replica, to type."""
+        """A question to type."""
         return (
             f"curl -s {endpoint}/v1/chat/completions "
             f'-H "Authorization: Bearer $(cat {key_file(self.settings)})" '
@@ -140,18 +150,25 @@ class Demo:
         )
 
     def _ask_on(self) -> None:
-        """Traffic: each question goes to the next replica, and once more to another if it fails."""
+        """Traffic, from the first answer on."""
         while not self.daemon.ending.wait(ASK_S):
             answering = self.serving()
             if answering or self.tally.answered:
                 self._ask(answering)
 
     def _ask(self, answering: Sequence[Replica]) -> None:
+        """Once through the gateway, which tries the others; without one, twice directly."""
         self._asked += 1
         failure = "no replica answers"
-        for attempt in range(min(2, len(answering))):
-            replica = answering[(self._asked + attempt) % len(answering)]
-            load = Load(replica.endpoint or "", self.model, self._api_key, timeout_s=10)
+        health, stable = self.daemon.routing.health(), self.daemon.routing.endpoint(self.model)
+        if health is not None and health.running and stable is not None:
+            asked = [stable.removesuffix("/v1")]
+        else:
+            first = self._asked % max(1, len(answering))
+            turned = [*answering[first:], *answering[:first]]
+            asked = [replica.endpoint or "" for replica in turned[:2]]
+        for endpoint in asked:
+            load = Load(endpoint, self.model, self._api_key, timeout_s=10)
             if load.ask() is not None:
                 self.tally.answered += 1
                 return
@@ -162,12 +179,14 @@ class Demo:
     def _end(self) -> None:
         self.store.close()
         try:
+            end_gateway(self._folder / GATEWAY)
             end_replicas(self._folder / REPLICAS, wait_s=1.0)
         except KeyboardInterrupt:
             self._hurry()
 
     def _hurry(self) -> NoReturn:
         """Kill the servers, and leave without waiting for anything else."""
+        end_gateway(self._folder / GATEWAY)
         end_replicas(self._folder / REPLICAS, wait_s=0.0)
         shutil.rmtree(self._folder, ignore_errors=True)
         os._exit(130)
@@ -184,8 +203,15 @@ def demo_settings(folder: Path, speed: float) -> Settings:
         providers={"aws": source, "azure": source},
         policy=demo_policy(speed),
         daemon=DaemonSettings(tick_s=TICK_S),
+        gateway=GatewaySettings(port=_free_port(), state_dir=folder / GATEWAY, workers=1),
         simulated=True,
     )
+
+
+def _free_port() -> int:
+    """A port for the gateway that nothing listens on: demos may run side by side."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def write_profile(model: str, folder: Path) -> None:

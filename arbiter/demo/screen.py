@@ -92,8 +92,14 @@ def plain(demo: Demo, stop: threading.Event) -> None:
             say(f"answering: {', '.join(f'{one}/v1' for one in endpoints) or 'nobody'}")
             if endpoints and not typed:
                 typed = True
-                say(f"try: {demo.curl(endpoints[0])}")
-                say("(an endpoint changes when its replica moves)")
+                address = demo.address() or endpoints[0]
+                say(f"try: {demo.curl(address)}")
+                stays = address not in endpoints
+                say(
+                    "(the gateway's address stays, whatever machines serve it)"
+                    if stays
+                    else "(an endpoint changes when its replica moves)"
+                )
         if waited >= SUMMARY_S:
             waited = 0.0
             say(summary(demo, snapshot))
@@ -151,9 +157,9 @@ class LiveView:
         text.append(f"{Figures(shape.usd_hour, shape.on_demand_usd_hour)}\n", style="cyan")
         text.append(f"{tally.answered} questions answered, {tally.failed} not\n")
         text.append(f"page {self._address}   Ctrl-C ends it and every server\n", style="dim")
-        serving = demo.serving()
-        if serving and serving[0].endpoint:
-            text.append(f"try: {demo.curl(serving[0].endpoint)}\n", style="dim")
+        address = demo.address()
+        if address is not None:
+            text.append(f"try: {demo.curl(address)}\n", style="dim")
         return text
 
     def _replicas(self, shape: ServiceShape) -> RenderableType:

@@ -7,13 +7,15 @@ safe to repeat.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from arbiter.domain import Offer
-from arbiter.errors import LaunchError
+from arbiter.errors import LaunchError, LaunchRejected
 from arbiter.money import Price
 
 
@@ -56,6 +58,21 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """A provider's word that it takes a machine away.
+
+    Attributes:
+        kind: in the provider's words ("terminate", "rebalance", "preempted", "Preempt").
+        given_at: when it was first seen on the machine; None where that is not known.
+        takes_at: when the machine goes; None where the provider names no instant.
+    """
+
+    kind: str
+    given_at: datetime | None = None
+    takes_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """What was seen of one cluster.
 
@@ -65,6 +82,8 @@ class Sighting:
         region, zone: where it really runs, read back; None until known.
         error: why the launch failed, with the kind that steers the retry; only with FAILED.
         progress: a short note while pending, for people.
+        price: what it really costs an hour, read back; None where the executor cannot tell.
+        notice: that it will be taken away, where the executor can tell.
     """
 
     cluster: str
@@ -75,6 +94,28 @@ class Sighting:
     zone: str | None = None
     error: LaunchError | None = None
     progress: str = ""
+    price: Price | None = None
+    notice: Notice | None = None
+
+
+_NAME = re.compile(r"arb-([0-9a-f]{8})-.+")
+
+
+def is_foreign(cluster: str, owner: str | None) -> bool:
+    """Whether what stands under a name of ours carries another owner's tag.
+
+    Args:
+        owner: the tag that was read; None, where none is known, is nobody else's.
+    """
+    named = _NAME.fullmatch(cluster)
+    return named is not None and bool(owner) and owner != named[1]
+
+
+def taken_name(cluster: str) -> LaunchRejected:
+    """The error of a launch under a name that somebody else's cluster has."""
+    return LaunchRejected(
+        f"somebody else's cluster is called {cluster}", "it is left alone; another name is taken"
+    )
 
 
 @runtime_checkable
@@ -107,7 +148,8 @@ class Executor(Protocol):
     def terminate(self, cluster: str) -> None:
         """End a cluster, also one that is half made or still being launched.
 
-        Returns when the executor says it is gone; a cluster that does not exist is success.
+        Returns when the executor says it is gone; a cluster that does not exist is success, and
+        so is one that another owner has under this name: it is left alone.
 
         Raises:
             ArbiterError: it could not be ended; try again.

@@ -9,8 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from arbiter.errors import ArbiterError, LaunchError, NoCapacity
-from arbiter.executors.base import LaunchSpec, Phase, Sighting
+from arbiter.executors.base import (
+    LaunchSpec,
+    Notice,
+    Phase,
+    Sighting,
+    is_foreign,
+    taken_name,
+)
 from arbiter.executors.places import arranged, names
+from arbiter.money import Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,10 @@ class FakeExecutor:
             that breaks before the answer.
         unreachable: every method raises this while it is set.
         terminate_error: raised by the next terminate, which ends nothing.
+        undying: clusters that stand after they were ended, as clouds are known to have them.
+        paid: cluster -> what it really costs an hour.
+        notices: cluster -> the notice that it is taken away.
+        taken: cluster -> another owner, who has something under that name.
     """
 
     name = "fake"
@@ -53,6 +65,10 @@ class FakeExecutor:
         self.lose_next_answer = False
         self.unreachable: ArbiterError | None = None
         self.terminate_error: ArbiterError | None = None
+        self.undying: set[str] = set()
+        self.paid: dict[str, Price] = {}
+        self.notices: dict[str, Notice] = {}
+        self.taken: dict[str, str] = {}
         self._immediate = immediate
         self._specs: dict[str, LaunchSpec] = {}
         self._sightings: dict[str, Sighting] = {}
@@ -66,6 +82,8 @@ class FakeExecutor:
         if self.next_launch_error is not None:
             error, self.next_launch_error = self.next_launch_error, None
             raise error
+        if is_foreign(spec.cluster, self.taken.get(spec.cluster)):
+            raise taken_name(spec.cluster)
         if spec.cluster not in self._sightings:
             self._launch(spec)
         if self.lose_next_answer:
@@ -77,7 +95,13 @@ class FakeExecutor:
         """What became of these clusters."""
         self._reach()
         return {
-            cluster: self._sightings[cluster] for cluster in clusters if cluster in self._sightings
+            cluster: replace(
+                self._sightings[cluster],
+                price=self.paid.get(cluster),
+                notice=self.notices.get(cluster),
+            )
+            for cluster in clusters
+            if cluster in self._sightings
         }
 
     def terminate(self, cluster: str) -> None:
@@ -87,7 +111,8 @@ class FakeExecutor:
         if self.terminate_error is not None:
             error, self.terminate_error = self.terminate_error, None
             raise error
-        self._sightings.pop(cluster, None)
+        if cluster not in self.undying:
+            self._sightings.pop(cluster, None)
 
     def inventory(self, owner: str) -> Sequence[str]:
         """The owner's clusters that are pending or up."""

@@ -7,6 +7,7 @@ Each cluster is a folder of the state folder:
                       pid          the server's, recorded by itself
                       port         its port on loopback, written once it has one
                       failed.json  why nothing was launched
+                      hangs        nothing was launched, and never will be
                       ending       a termination was begun
                       log          the server's output
 
@@ -15,9 +16,11 @@ there is no instant at which two callers could both start one, nor one at which 
 not seen: not after a `kill -9` of the caller, not after a reboot, not when a process id is used
 again. The servers outlive arbiter; the next arbiter finds them as the last one left them.
 
-What happens to launches is arranged by two files of the state folder, whose keys are the names of
-`arbiter.executors.places`: `capacity.json` (place -> "none", "quota" or "rejected") and
-`misplace.json` (place or cluster -> {"region", "zone"}, where it then really runs).
+What happens to launches is arranged by files of the state folder, whose keys are the names of
+`arbiter.executors.places`: `capacity.json` (place -> "none", "quota", "rejected" or "hangs"),
+`misplace.json` (place or cluster -> {"region", "zone"}, where it then really runs) and
+`charged.json` (place or cluster -> what it then really costs an hour). A notice that a cluster is
+taken away is a file `notice.json` in its folder.
 """
 
 from __future__ import annotations
@@ -29,26 +32,32 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from arbiter.domain import OfferKey
-from arbiter.errors import ArbiterError, LaunchError, LaunchRejected, NoCapacity, QuotaExceeded
-from arbiter.executors.base import LaunchSpec, Phase, Sighting
-from arbiter.executors.folder import Folder, parse_object, reap, write_json
+from arbiter.errors import ArbiterError, LaunchError, LaunchRejected
+from arbiter.executors.arrangements import (
+    CAPACITY,
+    CHARGED,
+    HANGS,
+    MISPLACED,
+    Arrangements,
+    explained,
+    refused,
+)
+from arbiter.executors.base import LaunchSpec, Phase, Sighting, is_foreign, taken_name
+from arbiter.executors.folder import Folder, reap
 from arbiter.executors.places import arranged
+from arbiter.notices import parse_notice
 
 Command = Callable[[LaunchSpec, Path], list[str]]
 """The command line of a replica, given its folder. It must write its port to `port` in there."""
 
 _CLUSTER = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,99}")
 _REMOVED = ".removed-"
-_REFUSALS: Mapping[str, tuple[type[LaunchError], str]] = {
-    "none": (NoCapacity, "no capacity (simulated)"),
-    "quota": (QuotaExceeded, "the quota does not allow it (simulated)"),
-    "rejected": (LaunchRejected, "the request was rejected (simulated)"),
-}
 # What a server gets of arbiter's own environment; never the cloud credentials in it.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 _STEP_S = 0.01
@@ -101,6 +110,7 @@ class LocalExecutor:
         self._command = command or demo_server(
             cold_start_s=cold_start_s, shutdown_timeout_s=max(0.0, drain_s - 5.0)
         )
+        self._arranged = Arrangements(self._state)
         self._drain_s = drain_s
         self._checkpoint = checkpoint or (lambda _step: None)
 
@@ -113,7 +123,7 @@ class LocalExecutor:
             )
         folder = Folder(self._state / spec.cluster)
         until = time.monotonic() + _START_S
-        with _explained(f"cluster {spec.cluster} could not be started"):
+        with explained(f"cluster {spec.cluster} could not be started"):
             while True:
                 folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._checkpoint("folder")
@@ -133,15 +143,17 @@ class LocalExecutor:
     def observe(self, clusters: Sequence[str]) -> Mapping[str, Sighting]:
         """What is seen of these clusters, from their folders and locks."""
         reap()
-        misplaced = self._arrangements("misplace.json")
-        with _explained("the clusters could not be observed"):
+        misplaced = self._arranged.read(MISPLACED)
+        with explained("the clusters could not be observed"):
             seen = (self._sight(folder, misplaced) for folder in self._folders(clusters))
             return {sighting.cluster: sighting for sighting in seen if sighting}
 
     def terminate(self, cluster: str) -> None:
         """End the server, kill it if it takes longer than `drain_s`, and remove the folder."""
-        with _explained(f"cluster {cluster} could not be ended"):
+        with explained(f"cluster {cluster} could not be ended"):
             for folder in self._folders([cluster]):
+                if is_foreign(cluster, (folder.read_json("spec.json") or {}).get("owner")):
+                    return
                 with suppress(FileNotFoundError):  # somebody else has just removed it
                     (folder.path / "ending").touch()
                 self._checkpoint("tombstone")
@@ -152,7 +164,7 @@ class LocalExecutor:
     def inventory(self, owner: str) -> Sequence[str]:
         """The owner's clusters that were not terminated, also those whose server has died."""
         reap()
-        with _explained("the clusters could not be listed"):
+        with explained("the clusters could not be listed"):
             return [
                 folder.path.name
                 for folder in self._folders()
@@ -161,7 +173,7 @@ class LocalExecutor:
 
     def standing(self) -> Mapping[str, OfferKey]:
         """Every cluster whose server runs, with the offer that it was launched on."""
-        with _explained("the clusters could not be listed"):
+        with explained("the clusters could not be listed"):
             return {
                 folder.path.name: OfferKey.parse(spec["offer"])
                 for folder in self._folders()
@@ -177,7 +189,7 @@ class LocalExecutor:
         Raises:
             ArbiterError: the server does not die.
         """
-        with _explained(f"cluster {cluster} could not be reclaimed"):
+        with explained(f"cluster {cluster} could not be reclaimed"):
             running = [folder for folder in self._folders([cluster]) if folder.server()]
             for folder in running:
                 _take_away(folder)
@@ -186,11 +198,33 @@ class LocalExecutor:
 
     def set_capacity(self, capacity: Mapping[str, str]) -> None:
         """Arrange which launches fail from now on; replaces what was arranged before."""
-        self._arrange("capacity.json", capacity)
+        self._arranged.write(CAPACITY, capacity)
+
+    def give_notice(self, cluster: str, seconds: float) -> bool:
+        """Announce that a cluster is taken away so many seconds from now; it is not done by that.
+
+        Returns:
+            Whether there is such a cluster.
+        """
+        now = datetime.now(UTC)
+        told = {
+            "kind": "terminate",
+            "given_at": now.isoformat(),
+            "takes_at": (now + timedelta(seconds=seconds)).isoformat(),
+        }
+        with explained(f"no notice could be given to {cluster}"):
+            for folder in self._folders([cluster]):
+                folder.write_json("notice.json", {"notice": told})
+                return True
+        return False
+
+    def set_charged(self, prices: Mapping[str, str]) -> None:
+        """Arrange what clusters really cost (USD an hour); replaces what was arranged before."""
+        self._arranged.write(CHARGED, prices)
 
     def set_misplaced(self, places: Mapping[str, Mapping[str, str | None]]) -> None:
         """Arrange where clusters really run; replaces what was arranged before."""
-        self._arrange("misplace.json", places)
+        self._arranged.write(MISPLACED, places)
 
     def _launch_once(self, spec: LaunchSpec, folder: Folder, lock: int) -> None:
         """Start the server, with the lock held, if that was not done before."""
@@ -199,11 +233,19 @@ class LocalExecutor:
             raise ArbiterError(
                 f"cluster {spec.cluster} is being ended", "launch under a new name instead"
             )
+        known = folder.read_json("spec.json")
+        if known is not None and is_foreign(spec.cluster, known.get("owner")):
+            raise taken_name(spec.cluster)
         if folder.recorded_pid() is not None or folder.read_json("failed.json") is not None:
+            return
+        if (folder.path / HANGS).exists():
             return
         folder.write_json("spec.json", _written(spec))
         self._checkpoint("spec")
-        refusal = self._refusal(spec)
+        refusal = self._arranged.refusal(spec.offer.key)
+        if refusal == HANGS:
+            (folder.path / HANGS).touch()
+            return
         if refusal is not None:
             folder.write_json("failed.json", {"kind": refusal, "where": spec.offer.where})
             return
@@ -218,16 +260,6 @@ class LocalExecutor:
         folder.spawn(command, inherited | dict(spec.secrets), lock)
         self._checkpoint("spawned")
 
-    def _refusal(self, spec: LaunchSpec) -> str | None:
-        """Why the launch is arranged to fail, as a key of _REFUSALS; None when it is not."""
-        refusal = arranged(self._arrangements("capacity.json"), spec.offer.key)
-        if refusal is None or refusal in _REFUSALS:
-            return refusal
-        raise ArbiterError(
-            f"{self._state}/capacity.json: not a kind of refusal: {refusal!r}",
-            f"use one of {', '.join(_REFUSALS)}",
-        )
-
     def _sight(self, folder: Folder, misplaced: Mapping[str, Any]) -> Sighting | None:
         cluster = folder.path.name
         spec = folder.read_json("spec.json")
@@ -235,7 +267,9 @@ class LocalExecutor:
             return None
         failed = folder.read_json("failed.json")
         if failed is not None:
-            return _sighting(cluster, Phase.FAILED, error=_refused(failed))
+            return _sighting(cluster, Phase.FAILED, error=refused(failed))
+        if (folder.path / HANGS).exists():
+            return _sighting(cluster, Phase.PENDING, progress="it hangs (simulated)")
         # In this order: a recorded process without the lock has died, and its port file is final.
         started = folder.recorded_pid() is not None
         alive = folder.alive()
@@ -252,6 +286,8 @@ class LocalExecutor:
             Phase.UP if alive else Phase.GONE,
             progress="being ended" if ending else "",
             endpoint=f"http://127.0.0.1:{port}",
+            price=self._arranged.charged(cluster, OfferKey.parse(spec["offer"])),
+            notice=parse_notice((folder.read("notice.json") or "").encode()),
             **_really(cluster, spec, misplaced),
         )
 
@@ -293,21 +329,6 @@ class LocalExecutor:
         for cluster in clusters:
             if _CLUSTER.fullmatch(cluster) and (self._state / cluster).is_dir():
                 yield Folder(self._state / cluster)
-
-    def _arrange(self, file: str, arrangements: Mapping[str, Any]) -> None:
-        with _explained(f"{file} could not be written"):
-            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_json(self._state / file, arrangements)
-
-    def _arrangements(self, file: str) -> Mapping[str, Any]:
-        path = self._state / file
-        with _explained(f"{path} could not be read"):
-            if not path.exists():
-                return {}
-            content = parse_object(path.read_text())
-        if content is None:
-            raise ArbiterError(f"{path} is not a JSON object", "correct it or remove it")
-        return content
 
 
 def _written(spec: LaunchSpec) -> dict[str, Any]:
@@ -351,23 +372,7 @@ def _really(cluster: str, spec: Mapping[str, Any], misplaced: Mapping[str, Any])
     return {"region": elsewhere.get("region"), "zone": elsewhere.get("zone")}
 
 
-def _refused(failed: Mapping[str, Any]) -> LaunchError:
-    kind, reason = _REFUSALS[failed["kind"]]
-    return kind(f"{failed.get('where')}: {reason}", "choose another place")
-
-
 def _died(cluster: str, folder: Folder) -> LaunchError:
     return LaunchError(
         f"the server of cluster {cluster} ended during its start", f"see {folder.log}"
     )
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Turn the system's errors into one clear line."""
-    try:
-        yield
-    except OSError as failure:
-        where = f": {failure.filename}" if failure.filename else ""
-        reason = f"{what}: {failure.strerror or failure}{where}"
-        raise ArbiterError(reason, "check the folder's permissions and the free space") from failure

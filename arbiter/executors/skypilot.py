@@ -20,7 +20,7 @@ from arbiter.domain import Purchase
 from arbiter.errors import ArbiterError, LaunchError, LaunchRejected
 from arbiter.executors import aws_zones, sky_places
 from arbiter.executors.aws_zones import AwsZones, Zones
-from arbiter.executors.base import LaunchSpec, Phase, Sighting
+from arbiter.executors.base import LaunchSpec, Phase, Sighting, is_foreign, taken_name
 from arbiter.executors.sky_client import (
     DOWN,
     LAUNCH,
@@ -58,7 +58,10 @@ class SkyPilotExecutor:
         life = _Life(self._client.requests(spec.cluster))
         if life.launch is not None and not life.ended:
             return life.launch.id
-        if spec.cluster in self._client.clusters([spec.cluster]):
+        standing = self._client.clusters([spec.cluster]).get(spec.cluster)
+        if standing is not None:
+            if is_foreign(spec.cluster, standing.labels.get(OWNER_LABEL)):
+                raise taken_name(spec.cluster)
             return _nameless(spec.cluster)
         task = pinned(spec, self._zones)
         secrets = _secrets(task, spec)
@@ -85,6 +88,9 @@ class SkyPilotExecutor:
 
     def terminate(self, cluster: str) -> None:
         """Cancel its launch if that still runs, then end it, and wait until it is gone."""
+        standing = self._client.clusters([cluster]).get(cluster)
+        if standing is not None and is_foreign(cluster, standing.labels.get(OWNER_LABEL)):
+            return
         life = _Life(self._client.requests(cluster))
         if life.launch is not None and life.launching:
             self._client.cancel([life.launch.id])
@@ -102,7 +108,7 @@ class SkyPilotExecutor:
         mine = {
             name
             for name, cluster in books.items()
-            if name.startswith(prefix) or cluster.labels.get(OWNER_LABEL) == owner
+            if cluster.labels.get(OWNER_LABEL, owner if name.startswith(prefix) else "") == owner
         }
         mine.update(name for name in self._client.launching() if name.startswith(prefix))
         return sorted(mine)

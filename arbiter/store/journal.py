@@ -6,23 +6,34 @@ plan() was given is kept with each decision, so that the decision can be replaye
 
 from __future__ import annotations
 
+import json
 import secrets
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from arbiter import __version__
-from arbiter.domain import Action, ActionKind, ActionState, Plan, Quote
+from arbiter.domain import (
+    Action,
+    ActionKind,
+    ActionState,
+    Plan,
+    Quote,
+    Replica,
+    ReplicaState,
+)
 from arbiter.errors import ArbiterError, UnknownName
 from arbiter.planner import Fleet
 from arbiter.policy import Policy
 from arbiter.spot.beliefs import Beliefs
+from arbiter.store import fleet
 from arbiter.store.tables import action, decision, event, meta
 
+ORPHANS = "orphans"
 OPEN = (ActionState.INTENT.value, ActionState.SUBMITTED.value)
 
 
@@ -117,6 +128,25 @@ def write_decision(connection: Connection, plan: Plan, inputs: Inputs) -> str:
     return decision_id
 
 
+def write_plan(connection: Connection, plan: Plan, inputs: Inputs) -> str:
+    """Journal a decision with the intents of its actions and the replicas they will make."""
+    decision_id = write_decision(connection, plan, inputs)
+    for step in plan.actions:
+        if step.kind is ActionKind.LAUNCH and step.offer is not None:
+            newcomer = Replica(
+                cluster=step.cluster,
+                service=plan.service,
+                offer=step.offer,
+                price=step.price,
+                state=ReplicaState.LAUNCHING,
+                launched_at=plan.at,
+                changed_at=plan.at,
+                replaces=step.replaces,
+            )
+            fleet.add_replica(connection, newcomer, step.variant)
+    return decision_id
+
+
 def set_action(
     connection: Connection,
     action_id: str,
@@ -156,6 +186,35 @@ def open_actions(connection: Connection, service: str) -> list[ActionRow]:
         .order_by(action.c.created_at, action.c.ordinal)
     ).mappings()
     return [_action(row) for row in rows]
+
+
+def failing_ends(connection: Connection) -> dict[str, list[ActionRow]]:
+    """Service -> ends that were ordered and have failed so far, oldest first."""
+    rows = connection.execute(
+        select(action)
+        .where(
+            action.c.kind == ActionKind.TERMINATE.value,
+            action.c.state.in_(OPEN),
+            action.c.error != "",
+        )
+        .order_by(action.c.created_at)
+    ).mappings()
+    found: dict[str, list[ActionRow]] = {}
+    for row in rows:
+        found.setdefault(row["service"], []).append(_action(row))
+    return found
+
+
+def orphans(connection: Connection) -> dict[str, int]:
+    """Cluster of ours that belongs to no service -> how many sweeps in a row have found it."""
+    body = connection.execute(select(meta.c.value).where(meta.c.key == ORPHANS)).scalar()
+    return {str(name): int(times) for name, times in json.loads(body or "{}").items()}
+
+
+def keep_orphans(connection: Connection, found: Mapping[str, int]) -> None:
+    """Write down what the newest sweep has found."""
+    connection.execute(delete(meta).where(meta.c.key == ORPHANS))
+    connection.execute(insert(meta).values(key=ORPHANS, value=json.dumps(dict(found))))
 
 
 def moves(connection: Connection, service: str, since: datetime) -> list[datetime]:

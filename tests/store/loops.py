@@ -7,14 +7,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from arbiter.domain import Action, Purchase, Quote, Service
-from arbiter.executors.base import Executor, LaunchSpec
+from arbiter.executors.base import Executor, LaunchSpec, Notice
 from arbiter.executors.fake import FakeExecutor
-from arbiter.health import Health
+from arbiter.gateway.fake import FakeGateway
+from arbiter.health import Health, Probe
 from arbiter.money import Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile, load_profile
 from arbiter.reconcile import Loop, Tools
 from arbiter.regions import load_atlas
+from arbiter.routing import Routing
+from arbiter.settings import FleetSettings
 from arbiter.store import fleet
 from arbiter.store.engine import Store
 from arbiter.testing import FakeClock
@@ -27,13 +30,16 @@ class ToldHealth:
 
     def __init__(self) -> None:
         self.sick: dict[str, str] = {}
+        self.notices: dict[str, Notice] = {}
+        self.asked: list[dict[str, Probe]] = []
 
-    def check(
-        self, endpoints: Mapping[str, str], models: Mapping[str, str]
-    ) -> Mapping[str, Health]:
+    def check(self, probes: Mapping[str, Probe]) -> Mapping[str, Health]:
+        self.asked.append(dict(probes))
         return {
-            cluster: Health(False, self.sick[cluster]) if cluster in self.sick else Health(True)
-            for cluster in endpoints
+            cluster: Health(False, self.sick[cluster])
+            if cluster in self.sick
+            else Health(True, notice=self.notices.get(cluster))
+            for cluster in probes
         }
 
 
@@ -63,6 +69,8 @@ class Bench:
         }
     )
     told: list[str] = field(default_factory=list)
+    gateway: FakeGateway | None = None
+    fleet: FleetSettings = field(default_factory=FleetSettings)
 
     def __post_init__(self) -> None:
         self.loop = Loop(
@@ -78,6 +86,9 @@ class Bench:
                 quotes=self.quotes,
                 not_launchable={},
                 tell=self.told.append,
+                routing=Routing(self.gateway, "k"),
+                fleet=self.fleet,
+                monotonic=lambda: self.clock.now().timestamp(),
             )
         )
 

@@ -21,7 +21,7 @@ from arbiter.domain import Service
 from arbiter.errors import ArbiterError, Unreachable
 from arbiter.executors.fake import FakeExecutor
 from arbiter.lease import Lease
-from arbiter.settings import DaemonSettings, Settings
+from arbiter.settings import DaemonSettings, GatewaySettings, Settings
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
 from arbiter.testing import FakeClock, FakeProvider, priced
@@ -53,6 +53,7 @@ def make(store: Store, folder: Path, *providers: FakeProvider, lines: list[str])
         data_dir=folder,
         executor="local",
         daemon=DaemonSettings(tick_s=3600),
+        gateway=GatewaySettings(enabled=False),
     )
     return Daemon(
         settings,
@@ -179,6 +180,7 @@ def config(tmp_path: Path) -> Path:
     nowhere = 'endpoint = "http://127.0.0.1:9"\nmax_attempts = 1\n'
     file.write_text(
         f'data_dir = "{tmp_path / "data"}"\nexecutor = "local"\n[daemon]\ntick_s = 0.2\n'
+        "[gateway]\nenabled = false\n"
         f"[providers.aws]\n{nowhere}[providers.azure]\n{nowhere}",
         encoding="utf-8",
     )

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from arbiter.health import HttpHealthCheck
+from arbiter.health import HttpHealthCheck, Probe
 
 
 class Server(ThreadingHTTPServer):
@@ -54,7 +54,7 @@ def listing(*models: str) -> bytes:
 
 def check(server: Server, model: str = "tiny") -> tuple[bool, str]:
     endpoint = f"http://127.0.0.1:{server.server_port}"
-    result = HttpHealthCheck("the-key", 1.0).check({"c": endpoint}, {"c": model})["c"]
+    result = HttpHealthCheck("the-key", 1.0).check({"c": Probe(endpoint, model)})["c"]
     return result.serving, result.reason
 
 
@@ -88,11 +88,11 @@ def test_what_is_not_an_answer_is_not_health(
 def test_a_dead_endpoint_is_not_health() -> None:
     with serving() as server:
         port = server.server_port
-    result = HttpHealthCheck("k", 1.0).check({"c": f"http://127.0.0.1:{port}"}, {"c": "tiny"})["c"]
+    result = HttpHealthCheck("k", 1.0).check({"c": Probe(f"http://127.0.0.1:{port}", "tiny")})["c"]
     assert not result.serving
     assert "the-key" not in result.reason
     assert result.reason.startswith("no answer")
 
 
 def test_nothing_to_check_costs_nothing() -> None:
-    assert HttpHealthCheck("k").check({}, {}) == {}
+    assert HttpHealthCheck("k").check({}) == {}

@@ -75,7 +75,7 @@ def test_a_task_asks_for_the_offered_machine_in_the_offered_place() -> None:
         "accelerators": "L40S:1",
         "use_spot": True,
         "disk_size": 256,
-        "ports": 8000,
+        "ports": [8000, 8001],
         "labels": {
             "arbiter-cluster": "arb-1a2b-llm-1",
             "arbiter-owner": "1a2b",
@@ -405,7 +405,8 @@ def test_skypilot_takes_the_task_of_every_profile_on_every_cloud(tmp_path: Path)
         zone = one.offer.zone if one.offer.provider == "gcp" else None
         cloud = {"aws": "AWS", "gcp": "GCP", "azure": "Azure"}[one.offer.provider]
         assert seen[:5] == [cloud, one.offer.region, zone, one.offer.instance_type, True]
-        assert seen[5] == [str(one.profile.serving.port)]
+        port = one.profile.serving.port
+        assert seen[5] == [f"{port}-{port + 1}"], "the server, and who tells of notices"
         assert seen[6] == task["resources"]["labels"]
         assert seen[7:] == [task["run"], sorted(task["secrets"])]
 

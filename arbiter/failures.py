@@ -1,0 +1,87 @@
+"""What a failed launch leaves: a closed action, a remembered place, an event, a lesson."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from arbiter.clock import Clock
+from arbiter.domain import ActionState, Refusal, Replica, ReplicaState
+from arbiter.errors import LaunchError, LaunchRejected, QuotaExceeded
+from arbiter.policy import Policy, next_refusal
+from arbiter.spot.beliefs import Event, Happened, learn
+from arbiter.store import fleet, journal
+from arbiter.store.beliefs import read_beliefs, save_beliefs
+from arbiter.store.engine import Store
+
+STANDS_EVERY = timedelta(minutes=5)
+"""How often it is written down that a machine still stands."""
+
+
+def failure_sentence(current: Replica, error: LaunchError) -> str:
+    """What happened, in one sentence."""
+    offer = current.offer
+    verb = "was not launched" if current.state is ReplicaState.LAUNCHING else "was given up"
+    return f"{current.cluster} {verb} on {offer.where} {offer.purchase}: {error.message}"
+
+
+def fail(
+    connection: Connection,
+    current: Replica,
+    error: LaunchError,
+    policy: Policy,
+    now: datetime,
+    decision_id: str | None = None,
+) -> None:
+    """A launch ended in an error: remember the place, close the action, tell why."""
+    failed = replace(current, state=ReplicaState.FAILED, changed_at=now, note=error.message)
+    fleet.save_replica(connection, failed)
+    journal.close_launch(connection, current.cluster, ActionState.FAILED, now, error.message)
+    fleet.add_refusal(
+        connection,
+        current.service,
+        _refusal(policy, fleet.refusals(connection, now), current, now, error),
+    )
+    journal.add_event(
+        connection,
+        now,
+        "launch_failed",
+        failure_sentence(current, error),
+        service=current.service,
+        cluster=current.cluster,
+        decision_id=decision_id,
+    )
+
+
+def keep(store: Store, clock: Clock, events: Sequence[Event]) -> None:
+    """Keep what was learnt; that machines still stand is written down now and then only."""
+    if not events:
+        return
+    told = any(event.kind is not Happened.STANDS for event in events)
+    now = clock.now()
+    with store.read() as connection:
+        beliefs = read_beliefs(connection)
+    stale = any(
+        now.timestamp() - beliefs.pool(event.pool).seen_at >= STANDS_EVERY.total_seconds()
+        for event in events
+    )
+    if told or stale:
+        with store.begin() as connection:
+            save_beliefs(connection, learn(read_beliefs(connection), events), now)
+
+
+def _refusal(
+    policy: Policy,
+    past: Sequence[Refusal],
+    current: Replica,
+    now: datetime,
+    error: LaunchError,
+) -> Refusal:
+    """The memory of a failed launch: what waiting cannot mend is left alone for longest."""
+    found = next_refusal(policy, past, current.offer.key, now, error.message, lost=False)
+    if isinstance(error, QuotaExceeded | LaunchRejected):
+        return replace(found, until=policy.remembered_until(now, 20))
+    return found

@@ -1,0 +1,135 @@
+"""Observe: what really runs, and whether it serves; every change written with its event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from arbiter.domain import ActionKind, ActionState, Replica, ReplicaState, Service
+from arbiter.executors.base import Phase, Sighting
+from arbiter.failures import fail, failure_sentence, keep
+from arbiter.health import Health, Probe
+from arbiter.lessons import lessons
+from arbiter.notices import is_watched
+from arbiter.policy import Policy, next_refusal
+from arbiter.profiles import Profile
+from arbiter.store import fleet, journal
+from arbiter.tools import Tools
+from arbiter.transitions import Limits, Seen, seen
+
+
+class Observer:
+    """Looks at a service's replicas. What it remembers only makes sentences more exact."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._store = tools.store
+        self._well: dict[str, float] = {}
+
+    def observe(self, service: Service, profile: Profile) -> None:
+        """See what really runs, and write every change with its event in one transaction.
+
+        Raises:
+            ArbiterError: the executor cannot be asked; nothing is concluded from that.
+        """
+        tools = self._tools
+        with self._store.read() as connection:
+            replicas = fleet.replicas(connection, tools.atlas, service.name)
+            open_launches = {
+                row.action.cluster
+                for row in journal.open_actions(connection, service.name)
+                if row.action.kind is ActionKind.LAUNCH and row.state is ActionState.INTENT
+            }
+        looked_at = [one for one in replicas if _is_watched(one, open_launches)]
+        if not looked_at:
+            return
+        sightings = tools.executor.observe([one.cluster for one in looked_at])
+        checks = self._check(looked_at, sightings, profile)
+        policy = tools.policy(service)
+        limits = Limits(timedelta(seconds=tools.fleet.launch_deadline_s), policy.max_usd_per_hour)
+        changes = [(one, self._seen(one, sightings, checks, limits)) for one in looked_at]
+        for current, change in changes:
+            if change is not None:
+                self._write(current, change, policy)
+        self._remember(looked_at, checks)
+        keep(self._store, tools.clock, lessons(tools.clock.now(), replicas, changes))
+
+    def _seen(
+        self,
+        current: Replica,
+        sightings: Mapping[str, Sighting],
+        checks: Mapping[str, Health],
+        limits: Limits,
+    ) -> Seen | None:
+        last = self._well.get(current.cluster)
+        unseen_s = None if last is None else self._tools.monotonic() - last
+        cluster, now = current.cluster, self._tools.clock.now()
+        return seen(current, sightings.get(cluster), checks.get(cluster), now, limits, unseen_s)
+
+    def _check(
+        self, replicas: Sequence[Replica], sightings: Mapping[str, Sighting], profile: Profile
+    ) -> Mapping[str, Health]:
+        real = self._tools.executor.name == "skypilot"
+        probes = {}
+        for one in replicas:
+            sighting = sightings.get(one.cluster)
+            if sighting is None or sighting.phase is not Phase.UP or not sighting.endpoint:
+                continue
+            probes[one.cluster] = Probe(
+                sighting.endpoint,
+                profile.name,
+                complete=one.state
+                in (ReplicaState.LAUNCHING, ReplicaState.STARTING, ReplicaState.UNHEALTHY),
+                watched=real and is_watched(one.offer),
+            )
+        return self._tools.health.check(probes)
+
+    def _remember(self, replicas: Sequence[Replica], checks: Mapping[str, Health]) -> None:
+        now = self._tools.monotonic()
+        for one in replicas:
+            found = checks.get(one.cluster)
+            if found is not None and found.serving:
+                self._well[one.cluster] = now
+        known = {one.cluster for one in replicas}
+        service = replicas[0].service
+        for cluster in [name for name in self._well if _is_of(name, service)]:
+            if cluster not in known:
+                del self._well[cluster]
+
+    def _write(self, current: Replica, change: Seen, policy: Policy) -> None:
+        now = self._tools.clock.now()
+        with self._store.begin() as connection:
+            if change.error is not None:
+                fail(connection, change.replica, change.error, policy, now)
+            else:
+                fleet.save_replica(connection, change.replica)
+                if change.closes_launch is not None:
+                    journal.close_launch(connection, current.cluster, change.closes_launch, now)
+                if change.lost:
+                    past, note = fleet.refusals(connection, now), change.replica.note
+                    key = current.offer.key
+                    lost = next_refusal(policy, past, key, now, note, lost=True)
+                    fleet.add_refusal(connection, current.service, lost)
+                if change.kind is not None:
+                    journal.add_event(
+                        connection,
+                        now,
+                        change.kind,
+                        change.sentence,
+                        service=current.service,
+                        cluster=current.cluster,
+                    )
+        if change.error is not None:
+            self._tools.tell(failure_sentence(current, change.error))
+        elif change.kind is not None:
+            self._tools.tell(change.sentence)
+
+
+def _is_watched(replica: Replica, open_launches: set[str]) -> bool:
+    """What is being ended is looked at by who ends it."""
+    ending = replica.state is ReplicaState.ENDING
+    return replica.state.alive and not ending and replica.cluster not in open_launches
+
+
+def _is_of(cluster: str, service: str) -> bool:
+    return cluster.rsplit("-", 1)[0].endswith(f"-{service}")
