@@ -52,9 +52,9 @@ HEADINGS = (
     "names",
     multiple=True,
     metavar="NAME|FILE",
-    help="on-demand, single-zone, even-spread, round-robin, spothedge:X[:CAP], skypilot:X, "
-    "omniscient, in-force, or a file.toml to compare with the one in force; may be repeated.  "
-    "[default: in-force]",
+    help="arbiter, on-demand, single-zone, even-spread, round-robin, spothedge:X[:CAP], "
+    "skypilot:X, omniscient, in-force, or a file.toml to compare with the one in force; may be "
+    "repeated.  [default: arbiter; with --since in-force]",
 )
 @click.option(
     "--replicas",
@@ -126,9 +126,11 @@ def backtest(
         from arbiter.backtest.picture import check_picture
 
         check_picture(picture)
+    from arbiter.backtest.policies import ARBITER
+
     app = app_of(ctx)
     conditions = _conditions(**how)
-    policies = _policies(app, names)
+    policies = _policies(app, names or ((ARBITER,) if folders else ()))
     recorded = _recorded(app, since, gpu, policies) if since else None
     markets = _markets(folders, shake) if recorded is None else [_shaken(recorded.market, shake)]
     jobs = [

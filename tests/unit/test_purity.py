@@ -29,6 +29,7 @@ PURE = (
     "sovereignty",
     "spot.beliefs",
     "spot.decide",
+    "spot.goal",
     "spot.mix",
     "wishes",
 )

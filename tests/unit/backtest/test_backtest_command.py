@@ -75,9 +75,15 @@ def test_several_runs_are_a_list_and_a_table(machine: Machine, folder: Path) -> 
     assert len(shown) == 5
 
 
-def test_without_a_policy_the_one_in_force_is_replayed(machine: Machine, folder: Path) -> None:
-    machine.settings("[policy]\nspot = false\n")
+def test_without_a_policy_a_market_meets_our_own(machine: Machine, folder: Path) -> None:
     answer = machine.arbiter("backtest", "--market", str(folder), "--json").json
+    assert answer["policy"] == "arbiter"
+
+
+def test_the_policy_in_force_is_replayed(machine: Machine, folder: Path) -> None:
+    machine.settings("[policy]\nspot = false\n")
+    asked = ("backtest", "--market", str(folder), "--policy", "in-force", "--json")
+    answer = machine.arbiter(*asked).json
     assert (answer["policy"], answer["cost"], answer["on_demand_share"]) == ("in-force", 1, 1)
 
 
