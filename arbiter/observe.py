@@ -46,7 +46,11 @@ class Observer:
         sightings = tools.executor.observe([one.cluster for one in looked_at])
         checks = self._check(looked_at, sightings, profile)
         policy = tools.policy(service)
-        limits = Limits(timedelta(seconds=tools.fleet.launch_deadline_s), policy.max_usd_per_hour)
+        limits = Limits(
+            timedelta(seconds=tools.fleet.launch_deadline_s),
+            policy.max_usd_per_hour,
+            timedelta(seconds=tools.fleet.leave_s),
+        )
         changes = [(one, self._seen(one, sightings, checks, limits)) for one in looked_at]
         for current, change in changes:
             if change is not None:

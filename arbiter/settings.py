@@ -85,10 +85,13 @@ class FleetSettings:
             refused: what it has made is ended, and the next offer is tried.
         end_orphans: machines that carry this arbiter's tag and that no service knows are ended
             when they are seen twice; otherwise they are only reported.
+        leave_s: seconds before the announced end of a machine at which it gets no more requests,
+            whether or not another has taken its place.
     """
 
     launch_deadline_s: float = 1200.0
     end_orphans: bool = False
+    leave_s: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)

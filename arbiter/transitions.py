@@ -12,9 +12,6 @@ from arbiter.executors.base import Notice, Phase, Sighting
 from arbiter.health import Health
 from arbiter.notices import leaves_at
 
-LEAVE_S = 15.0
-"""So long before its provider takes it, a replica is given no more requests, replaced or not."""
-
 PRICE_TOLERANCE = Decimal("0.05")
 """Share by which the price that was read back may differ from the quote without a word."""
 
@@ -26,10 +23,12 @@ class Limits:
     Attributes:
         launch: how long a launch may take to bring a machine; None is for ever.
         cap: USD an hour that it may really cost.
+        leave: so long before its provider takes it, it is given no more requests.
     """
 
     launch: timedelta | None = None
     cap: Decimal | None = None
+    leave: timedelta = timedelta(seconds=15)
 
 
 NO_LIMITS = Limits()
@@ -148,7 +147,7 @@ def _up(
             return told
     if current.state is ReplicaState.DRAINING:
         return _noted(current, located)
-    if _leaves_soon(current, now):
+    if _leaves_soon(current, now, limits):
         left = replace(located, state=ReplicaState.DRAINING, changed_at=now)
         sentence = f"{current.cluster} was taken out of traffic before its provider takes it"
         return Seen(left, "drained", sentence)
@@ -212,10 +211,9 @@ def _priced(current: Replica, changed: Replica) -> Seen | None:
     return _noted(current, changed)
 
 
-def _leaves_soon(current: Replica, now: datetime) -> bool:
+def _leaves_soon(current: Replica, now: datetime, limits: Limits) -> bool:
     serving = current.state in (ReplicaState.HEALTHY, ReplicaState.UNHEALTHY)
-    soon = timedelta(seconds=LEAVE_S)
-    return serving and current.leaving_at is not None and current.leaving_at - now <= soon
+    return serving and current.leaving_at is not None and current.leaving_at - now <= limits.leave
 
 
 def _state(current: Replica, health: Health) -> ReplicaState:

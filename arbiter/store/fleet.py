@@ -199,10 +199,12 @@ def _paid(changed: Replica) -> int | None:
 
 
 def refusals(connection: Connection, now: datetime) -> list[Refusal]:
-    """Capacity failures of all services, oldest first: a place that is empty is empty for all."""
-    rows = connection.execute(
-        select(refusal).where(refusal.c.at > now - REFUSALS_KEPT).order_by(refusal.c.id)
-    ).mappings()
+    """Capacity failures of all services, oldest first: a place that is empty is empty for all.
+
+    One from the future was written before the clock was set back: it would last too long.
+    """
+    known = refusal.c.at.between(now - REFUSALS_KEPT, now)
+    rows = connection.execute(select(refusal).where(known).order_by(refusal.c.id)).mappings()
     return [
         Refusal(
             OfferKey.parse(row["offer_key"]),
