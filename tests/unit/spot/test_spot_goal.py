@@ -54,6 +54,6 @@ def test_spending_too_much_lowers_v_and_too_little_raises_it() -> None:
 def test_v_has_ends_and_full_availability_is_one_of_them() -> None:
     knobs = Knobs(availability=1.0)
     goal = begun(knobs, 0.0)
-    assert goal.missing_cost == MOST
+    assert 1000 < goal.missing_cost <= MOST
     assert after(goal, knobs, 1e6, ready=0).missing_cost == pytest.approx(MOST)
     assert after(goal, knobs, 1e6, ready=1).missing_cost == pytest.approx(LEAST)
