@@ -21,7 +21,7 @@ from arbiter.sovereignty import Allowed, judge
 if TYPE_CHECKING:
     from arbiter.policy import Policy
     from arbiter.prices.chosen import Chosen
-    from arbiter.store.asked_prices import Line
+    from arbiter.store.lines import Line
 
 TICK_S = 60
 ENOUGH = 100_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -14,7 +14,7 @@ from arbiter import __version__
 from arbiter.money import MICROS
 from arbiter.prices.chosen import Market, find_lines
 from arbiter.prices.question import Question, Window
-from arbiter.store.asked_prices import Line
+from arbiter.store.lines import Line
 from arbiter.store.tables import price_change, price_import
 
 _AT_ONCE = 500  # series in one query
@@ -55,7 +55,7 @@ class Export:
     """
 
     market: Market
-    lines: list[Line]
+    lines: Sequence[Line]
     window: Window
     rows: int
     about: Mapping[str, str]
@@ -101,7 +101,7 @@ def exported(market: Market, question: Question, query: str) -> Export:
     return Export(market, lines, window, rows, about)
 
 
-def _rows(market: Market, lines: list[Line], window: Window) -> Iterator[ExportedRow]:
+def _rows(market: Market, lines: Sequence[Line], window: Window) -> Iterator[ExportedRow]:
     change, brought = price_change.c, price_import.c
     by_id = {line.id: line for line in lines}
     countries = {
@@ -144,7 +144,7 @@ def _rows(market: Market, lines: list[Line], window: Window) -> Iterator[Exporte
         )
 
 
-def _inside(lines: list[Line], window: Window) -> tuple[ColumnElement[bool], ...]:
+def _inside(lines: Sequence[Line], window: Window) -> tuple[ColumnElement[bool], ...]:
     """The prices that stood at some instant of the window."""
     change = price_change.c
     return (
@@ -154,7 +154,7 @@ def _inside(lines: list[Line], window: Window) -> tuple[ColumnElement[bool], ...
     )
 
 
-def _parts(lines: list[Line]) -> Iterator[list[Line]]:
+def _parts(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
     for start in range(0, len(lines), _AT_ONCE):
         yield lines[start : start + _AT_ONCE]
 

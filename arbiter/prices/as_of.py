@@ -66,8 +66,7 @@ def as_of(market: Market, question: Question, limit: int | None = None) -> AsOfA
     instant = question.window.begin
     at = datetime.fromtimestamp(instant, UTC)
     lines = find_lines(market, question)
-    ids = [line.id for line in lines]
-    rows = asked_prices.standing_at(market.connection, ids, instant)
+    rows = asked_prices.standing_at(market.connection, lines.ids.tolist(), instant)
     # What stands now stands for this very second, too.
     seen = asked_prices.last_seen(market.connection)
     listed = asked_prices.as_steps(rows, lines, seen, market.now + timedelta(seconds=1))

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arbiter.errors import ArbiterError, UnknownName
-from arbiter.prices.fx import BASE, DAY_S, EPOCH, NoRate, Rates, Used, converted
-from arbiter.prices.question import Question
+from arbiter.prices.fx import BASE, DAY_S, EPOCH, NoRate, Rates, Used, converted, shared
+from arbiter.prices.question import Question, Window
 from arbiter.prices.steps import Flags, Ints, Steps, within
 from arbiter.sovereignty import Allowed, Level, Rule, judge
 from arbiter.store import asked_prices
-from arbiter.store.asked_prices import OPEN, Line, as_steps
+from arbiter.store.asked_prices import OPEN, as_steps
+from arbiter.store.lines import Line, Lines, lines, remembered
 from arbiter.store.rates import read_rates
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Chosen:
     """
 
     question: Question
-    lines: Sequence[Line]
+    lines: Lines
     listed: Steps
     stands: Flags
     steps: Steps
@@ -99,41 +100,38 @@ def choose(market: Market, question: Question) -> Chosen:
         NothingFound, UnknownName: nothing of that name is recorded, or no price in the window.
         NoRate: prices cannot be said in one currency.
     """
-    lines = find_lines(market, question)
+    found = find_lines(market, question)
     window = question.window
-    ids = [line.id for line in lines]
+    ids = found.ids.tolist()
     rows = asked_prices.intervals(market.connection, ids, window.begin, window.end)
-    listed = as_steps(rows, lines, asked_prices.last_seen(market.connection), market.now)
+    listed = as_steps(rows, found, asked_prices.last_seen(market.connection), market.now)
     inside = within(listed, window.begin, window.end)
     if not len(inside):
         raise NothingFound(
-            f"no price of the {_series(len(lines))} is recorded from {_day(window.begin)} "
+            f"no price of the {_series(len(found))} is recorded from {_day(window.begin)} "
             f"to {_day(window.end)}",
-            _recorded(market, lines),
+            _recorded(market, found),
         )
-    steps, about = in_unit(market, question, lines, inside)
-    return Chosen(question, lines, listed, rows[:, 2] == OPEN, steps, about)
+    steps, about = in_unit(market, question, found, inside)
+    return Chosen(question, found, listed, rows[:, 2] == OPEN, steps, about)
 
 
 def in_unit(
-    market: Market, question: Question, lines: Sequence[Line], inside: Steps
+    market: Market, question: Question, chosen: Lines, inside: Steps
 ) -> tuple[Steps, About]:
     """Prices within the window in the currency, and for the unit, of the question.
 
     Raises:
         NoRate: a reference rate is missing.
     """
-    sold = sorted({lines[number].currency for number in np.unique(inside.line).tolist()})
+    names, place = chosen.currencies
+    sold = sorted(names[one] for one in np.unique(place[inside.line]).tolist())
     currency = question.currency or (sold[0] if len(sold) == 1 else "USD")
-    counts = [line.gpu_count if question.per == "gpu" else 1 for line in lines]
-    rates = _rates(market.connection, sold, currency, inside)
-    try:
-        steps, used = converted(inside, [line.currency for line in lines], counts, currency, rates)
-    except NoRate as error:
-        raise NoRate(
-            f"the prices are in {' and '.join(sold)}, asked for in {currency}: {error.message}",
-            error.hint,
-        ) from error
+    counts = chosen.gpu_counts if question.per == "gpu" else np.ones(len(chosen), np.int64)
+    if sold == [currency]:
+        steps, used = shared(inside, counts), None
+    else:
+        steps, used = _converted(market, chosen, inside, counts, sold, currency)
     covered = int(inside.seconds.sum())
     window = question.window
     about = About(
@@ -143,23 +141,46 @@ def in_unit(
         time_zone=zone_name(question.zone),
         currency=currency,
         per=question.per,
-        series=len(lines),
+        series=len(chosen),
         hours_covered=hours(covered),
-        hours_missing=hours(len(lines) * window.seconds - covered),
+        hours_missing=hours(len(chosen) * window.seconds - covered),
         rate=used,
         simulated=market.simulated,
     )
     return steps, about
 
 
-def find_lines(market: Market, question: Question) -> list[Line]:
+def _converted(
+    market: Market, chosen: Lines, inside: Steps, counts: Ints, sold: Sequence[str], currency: str
+) -> tuple[Steps, Used | None]:
+    try:
+        rates = _rates(market.connection, sold, currency, inside)
+        listed_in = [line.currency for line in chosen]
+        return converted(inside, listed_in, counts.tolist(), currency, rates)
+    except NoRate as error:
+        raise NoRate(
+            f"the prices are in {' and '.join(sold)}, asked for in {currency}: {error.message}",
+            error.hint,
+        ) from error
+
+
+def find_lines(market: Market, question: Question) -> Lines:
     """The series that pass the question's filters.
 
     Raises:
         NothingFound: there are none.
         UnknownName: because nothing of a name that was given is recorded.
     """
-    found = asked_prices.lines(
+    whichever = replace(question, window=_ANY_TIME, zone=UTC, currency=None, per="gpu")
+    asked = whichever, market.rule, market.atlas
+    return remembered(market.connection, asked, lambda: _read_lines(market, question))
+
+
+_ANY_TIME = Window(0, 1)
+
+
+def _read_lines(market: Market, question: Question) -> Lines:
+    found = lines(
         market.connection,
         gpu=question.gpu,
         purchase=question.purchase,
@@ -170,7 +191,7 @@ def find_lines(market: Market, question: Question) -> list[Line]:
         instance_types=question.instance_types,
     )
     passing = _placed(market, question)
-    kept = [line for line in found if passing(line)]
+    kept = Lines(line for line in found if passing(line))
     if not kept:
         _explain(market, question)
         raise NothingFound(
@@ -290,15 +311,13 @@ def _explain(market: Market, question: Question) -> None:
 
 def _rates(connection: Connection, sold: Sequence[str], currency: str, steps: Steps) -> Rates:
     needed = sorted({*sold, currency} - {BASE})
-    if sold == [currency] or not needed:
-        return Rates({})
     first, last = int(steps.begin.min()), int(steps.end.max())
     return read_rates(connection, needed, _date(first), _date(last))
 
 
-def _recorded(market: Market, lines: Sequence[Line]) -> str | None:
+def _recorded(market: Market, chosen: Lines) -> str | None:
     """What is recorded of them at all, as a hint."""
-    found = asked_prices.reach(market.connection, [line.id for line in lines])
+    found = asked_prices.reach(market.connection, chosen.ids.tolist())
     if found is None:
         return None
     return f"what is recorded begins on {_day(found[0])}, its newest change is of {_day(found[1])}"

@@ -114,15 +114,21 @@ def converted(
     count = np.asarray(counts, np.int64)
     foreign = np.asarray([currency != to for currency in currencies], np.bool_)
     if not len(steps) or not foreign[steps.line].any():
-        shares = count[steps.line]
-        shared = steps if (shares == 1).all() else steps.priced(divided_all(steps.micros, shares))
-        return shared, None
+        return shared(steps, count), None
     table = _Table(steps, sorted(set(currencies) - {to}), to, rates)
     cut, cell = split(steps, table.bounds)
     row = np.asarray([table.row_of(currency) for currency in currencies], np.int64)[cut.line]
     numerator = cut.micros * table.into[row, cell]
     denominator = count[cut.line] * table.out_of[row, cell]
     return cut.priced(divided_all(numerator, denominator)), table.used
+
+
+def shared(steps: Steps, counts: Ints) -> Steps:
+    """The prices divided by the count of each line, rounded half-even."""
+    from arbiter.prices.steps import divided_all
+
+    of_each = counts[steps.line]
+    return steps if (of_each == 1).all() else steps.priced(divided_all(steps.micros, of_each))
 
 
 class _Table:

@@ -34,7 +34,7 @@ from arbiter.prices.history import Column, column
 from arbiter.prices.question import BadQuestion, Question, Window
 from arbiter.prices.steps import Ints, Steps, divided, divided_all
 from arbiter.store import rollups
-from arbiter.store.asked_prices import Line
+from arbiter.store.lines import Line, Lines
 
 METHOD = "arbiter-index/1"
 MIN_VOTES = 3
@@ -136,15 +136,14 @@ def _days(window: Window, now: int) -> tuple[int, int]:
 
 
 def _means(
-    market: Market, question: Question, lines: Sequence[Line], rows: Ints, window: Window
+    market: Market, question: Question, lines: Lines, rows: Ints, window: Window
 ) -> tuple[Steps, About]:
     """Each series' mean of each day in the question's unit, as steps of a day."""
     at = {name: place for place, name in enumerate(rollups.COLUMNS)}
-    ids = np.asarray([line.id for line in lines], np.int64)
     begin = rows[:, at["day"]] * DAY_S
     seconds = rows[:, at["seconds"]]
     daily = Steps(
-        np.searchsorted(ids, rows[:, at["series_id"]]).astype(np.int64),
+        np.searchsorted(lines.ids, rows[:, at["series_id"]]).astype(np.int64),
         begin,
         begin + seconds,  # where in the day it stood does not matter: it has one rate
         divided_all(rows[:, at["micros_seconds"]], seconds),

@@ -1,4 +1,4 @@
-"""Reading prices for questions about them: which series there are, and how their prices went.
+"""Reading prices for questions about them: how the prices of series went.
 
 A window of many series has tens of thousands of rows. To fetch them one by one costs more than all
 that is computed from them, so the database hands over whole columns: SQLite as one text each,
@@ -8,12 +8,12 @@ PostgreSQL as one string of bytes each. The rest of the SQL is the same on both,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
-from arbiter.domain import Purchase
-from arbiter.store.tables import coverage, price_day, series
+from arbiter.store.lines import Lines, Part
+from arbiter.store.tables import price_day, series
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,71 +26,14 @@ OPEN = 1 << 62
 SEEN_S = 3600
 """For how long a price is believed after its region was last polled: the default age of a quote."""
 
-Part = tuple[str, str, str]
-"""A provider, a region and a purchase: what a poll sees whole, or does not."""
-
+_COVERAGE = "SELECT provider, region, purchase, seen_at FROM coverage"
 _FEW = 5_000  # series that are named one by one; more are read by scanning what lies between
 _INTERVAL = ("c.series_id", "c.valid_from", f"COALESCE(c.valid_to, {OPEN})", "c.price_micros")
 
 
-class Line(NamedTuple):
-    """A series: one thing on sale, whose price is a step function.
-
-    Attributes:
-        zone: "" where the price holds for the whole region.
-    """
-
-    id: int
-    provider: str
-    tier: str
-    region: str
-    zone: str
-    instance_type: str
-    purchase: str
-    currency: str
-    gpu: str
-    gpu_count: int
-    source: str
-
-    @property
-    def part(self) -> Part:
-        """What has to be polled whole for its price to be seen."""
-        return self.provider, self.region, self.purchase
-
-
-def lines(
-    connection: Connection,
-    *,
-    gpu: str | None = None,
-    purchase: Purchase | None = None,
-    providers: Sequence[str] = (),
-    regions: Sequence[str] = (),
-    zones: Sequence[str] = (),
-    tiers: Sequence[str] = (),
-    instance_types: Sequence[str] = (),
-) -> list[Line]:
-    """The series that pass the filters, by id; an empty filter lets everything pass."""
-    statement = select(series).order_by(series.c.id)
-    if gpu is not None:
-        statement = statement.where(series.c.gpu == gpu)
-    if purchase is not None:
-        statement = statement.where(series.c.purchase == purchase.value)
-    for column, wanted in (
-        (series.c.provider, providers),
-        (series.c.region, regions),
-        (series.c.zone, zones),
-        (series.c.tier, tiers),
-        (series.c.instance_type, instance_types),
-    ):
-        if wanted:
-            statement = statement.where(column.in_(wanted))
-    cursor: Any = connection.execute(statement).cursor
-    return list(map(Line._make, cursor.fetchall()))
-
-
 def last_seen(connection: Connection) -> dict[Part, int]:
     """When each part of a provider was last polled whole, epoch seconds."""
-    cursor: Any = connection.execute(select(coverage)).cursor
+    cursor: Any = connection.exec_driver_sql(_COVERAGE).cursor
     return {(row[0], row[1], row[2]): row[3] for row in cursor.fetchall()}
 
 
@@ -141,24 +84,22 @@ def standing_at(connection: Connection, ids: Sequence[int], instant: int) -> Int
     return _ordered(rows, ids)
 
 
-def as_steps(rows: Ints, chosen: Sequence[Line], seen: Mapping[Part, int], now: datetime) -> Steps:
+def as_steps(rows: Ints, chosen: Lines, seen: Mapping[Part, int], now: datetime) -> Steps:
     """The rows of `intervals` as steps; a price that stands reaches as far as it was seen.
 
     Args:
-        chosen: ascending by id; the steps' lines are places in it.
+        chosen: the steps' lines are places in it.
         seen: of `last_seen`; a part of which nothing is known was never polled, and is believed.
     """
     import numpy as np
 
     from arbiter.prices.steps import Steps
 
-    line = np.searchsorted(np.asarray([one.id for one in chosen], np.int64), rows[:, 0])
-    present, end = int(now.timestamp()), rows[:, 2].copy()
-    stands = np.flatnonzero(end == OPEN)
-    end[stands] = [
-        min(present, seen.get(chosen[number].part, present) + SEEN_S)
-        for number in line[stands].tolist()
-    ]
+    line = np.searchsorted(chosen.ids, rows[:, 0])
+    present = int(now.timestamp())
+    parts, part = chosen.parts
+    reach = [min(present, seen.get(one, present) + SEEN_S) for one in parts]
+    end = np.where(rows[:, 2] == OPEN, np.asarray(reach, np.int64)[part[line]], rows[:, 2])
     return Steps(line.astype(np.int64), rows[:, 1], np.maximum(end, rows[:, 1]), rows[:, 3])
 
 
@@ -182,18 +123,25 @@ def built_days(connection: Connection, ids: Sequence[int], first_day: int, until
 
 def _newest_before(connection: Connection, ids: Sequence[int], instant: int) -> str:
     """One search in the index for each series, however long its history is."""
-    among = _among("s.id", ids)
     before = f"p.series_id = s.id AND p.valid_from <= {int(instant)}"
     if connection.dialect.name == "postgresql":
         return (
-            f"FROM series s CROSS JOIN LATERAL (SELECT * FROM price_change p WHERE {before}"  # noqa: S608
-            f" ORDER BY p.valid_from DESC LIMIT 1) c WHERE {among}"
+            f"FROM {_numbers(ids)} s(id) CROSS JOIN LATERAL (SELECT * FROM price_change p"  # noqa: S608
+            f" WHERE {before} ORDER BY p.valid_from DESC LIMIT 1) c"
         )
     # CROSS JOIN: SQLite would else go through the whole history to find its series.
     return (
-        f"FROM series s CROSS JOIN price_change c WHERE {among} AND c.series_id = s.id"  # noqa: S608
+        f"FROM series s CROSS JOIN price_change c"  # noqa: S608
+        f" WHERE {_among('s.id', ids)} AND c.series_id = s.id"
         f" AND c.valid_from = (SELECT MAX(p.valid_from) FROM price_change p WHERE {before})"
     )
+
+
+def _numbers(ids: Sequence[int]) -> str:
+    """Series as rows, in PostgreSQL's SQL."""
+    if ids and len(ids) == ids[-1] - ids[0] + 1:
+        return f"generate_series({int(ids[0])}, {int(ids[-1])})"
+    return f"unnest('{{{','.join(map(str, map(int, ids)))}}}'::integer[])"
 
 
 def _among(column: str, ids: Sequence[int]) -> str:
@@ -241,8 +189,6 @@ def _as_bytes(connection: Connection, expressions: Sequence[str], rest: str) -> 
     wanted = ", ".join(f"string_agg(int8send(({one})::bigint), ''::bytea)" for one in expressions)
     driver: Any = connection.connection.driver_connection
     with driver.cursor(binary=True) as cursor:
-        # To compile these queries takes longer than to run them.
-        cursor.execute("SET LOCAL jit = off")
         cursor.execute(f"SELECT {wanted} {rest}")
         found: Sequence[bytes] = cursor.fetchone()
     return found

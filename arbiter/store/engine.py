@@ -21,6 +21,10 @@ _READING = "arbiter_reading"
 _MIGRATION_LOCK = 7_462_001  # PostgreSQL advisory lock: one migration at a time
 _migrating = threading.Lock()
 
+MAPPED = 1 << 30
+"""Bytes of a SQLite file that are read from the system's own cache without being copied: a
+question that looks at every series reads them all over the file, and takes a quarter less time."""
+
 BUSY_S = 15
 """Seconds that a writer waits for another program's transaction on SQLite."""
 
@@ -60,13 +64,22 @@ def make_engine(url: str) -> Engine:
         return _sqlite(parsed)
     patience = {} if "connect_timeout" in parsed.query else {"connect_timeout": CONNECT_S}
     try:
-        return create_engine(
+        engine = create_engine(
             parsed, pool_pre_ping=True, pool_size=5, max_overflow=10, connect_args=patience
         )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
             "the PostgreSQL driver is not installed", "pip install 'arbiter[postgresql]'"
         ) from error
+    event.listen(engine, "connect", _uncompiled)
+    return engine
+
+
+def _uncompiled(connection: Any, _record: object) -> None:
+    """To compile a question about prices takes PostgreSQL longer than to answer it."""
+    connection.autocommit = True
+    connection.execute("SET jit = off")
+    connection.autocommit = False
 
 
 def _sqlite(url: URL) -> Engine:
@@ -82,7 +95,8 @@ def _sqlite(url: URL) -> Engine:
         connection.isolation_level = None  # a transaction begins where `begin` says
         # WAL: readers never wait for the one writer. FULL: a committed intent survives power loss.
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        durable = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+        for pragma in (*durable, f"mmap_size={MAPPED}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -21,6 +21,7 @@ from arbiter.gate import Doubt
 from arbiter.provider import PricedOffer
 from arbiter.store import price_rows, rollups
 from arbiter.store.brought import Brought, SeriesKey
+from arbiter.store.lines import note_corrections
 from arbiter.store.polls import PollRow, last_polls, write_poll
 from arbiter.store.tables import coverage, poll, price_change, price_import, price_now, series
 
@@ -222,6 +223,7 @@ class PriceBook:
         ]
         if known:
             connection.execute(update(series).where(series.c.id == bindparam("b_id")), known)
+            note_corrections(connection)
         self._name(connection, {key: one for key, one in offers.items() if key not in self._ids})
         self._facts.update(
             (key, (offer.gpu, offer.gpu_count, offer.source)) for key, offer in offers.items()

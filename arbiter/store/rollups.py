@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, bindparam, delete, insert
 
 from arbiter.store import asked_prices
-from arbiter.store.asked_prices import Line, Part
+from arbiter.store.lines import Line, Lines, Part, lines
 from arbiter.store.tables import price_day
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def roll_up(store: Store, now: datetime, within_s: float = math.inf) -> int:
     began, written = time.monotonic(), 0
     with store.read() as connection:
         seen = asked_prices.last_seen(connection)
-        parts = [[one.id for one in lines] for _, lines in _unbuilt(connection, seen, now)]
+        parts = [[one.id for one in some] for _, some in _unbuilt(connection, seen, now)]
     for ids in parts:
         if time.monotonic() - began >= within_s:
             break
@@ -70,9 +70,9 @@ def build(connection: Connection, now: datetime, among: frozenset[int] | None = 
     alone(connection)
     written = 0
     seen = asked_prices.last_seen(connection)
-    for first_day, lines in _unbuilt(connection, seen, now, among):
-        untils = {one.id: _until(one, seen, now) for one in lines}
-        rows = _computed(connection, lines, first_day, max(untils.values()), seen, now)
+    for first_day, some in _unbuilt(connection, seen, now, among):
+        untils = {one.id: _until(one, seen, now) for one in some}
+        rows = _computed(connection, some, first_day, max(untils.values()), seen, now)
         rows = _whole(rows, untils)
         if len(rows):
             connection.execute(
@@ -98,12 +98,12 @@ def forget(connection: Connection, since: Mapping[int, int]) -> None:
 
 
 def daily(
-    connection: Connection, lines: Sequence[Line], first_day: int, until_day: int, now: datetime
+    connection: Connection, chosen: Sequence[Line], first_day: int, until_day: int, now: datetime
 ) -> Ints:
     """The days of series, built or not.
 
     Args:
-        lines: ascending by id.
+        chosen: ascending by id.
         first_day, until_day: days since 1970-01-01 UTC, half-open.
 
     Returns:
@@ -112,11 +112,11 @@ def daily(
     """
     import numpy as np
 
-    built = asked_prices.built_days(connection, [one.id for one in lines], first_day, until_day)
+    built = asked_prices.built_days(connection, [one.id for one in chosen], first_day, until_day)
     newest = asked_prices.newest_days(connection)
     seen = asked_prices.last_seen(connection)
     parts = [built]
-    unbuilt = [one for one in lines if newest.get(one.id, -1) + 1 < until_day]
+    unbuilt = [one for one in chosen if newest.get(one.id, -1) + 1 < until_day]
     starts = {one.id: max(first_day, newest.get(one.id, -1) + 1) for one in unbuilt}
     for start, some in _alike(unbuilt, starts):
         parts.append(_computed(connection, some, start, until_day, seen, now))
@@ -132,18 +132,18 @@ def _unbuilt(
 ) -> Iterator[tuple[int, list[Line]]]:
     """Series with days to build, some at a time, and the first day of them."""
     newest = asked_prices.newest_days(connection)
-    lines = [
+    missing = [
         one
-        for one in asked_prices.lines(connection)
+        for one in lines(connection)
         if (among is None or one.id in among)
         and newest.get(one.id, -1) + 1 < _until(one, seen, now)
     ]
-    return _alike(lines, {one.id: newest.get(one.id, -1) + 1 for one in lines})
+    return _alike(missing, {one.id: newest.get(one.id, -1) + 1 for one in missing})
 
 
-def _alike(lines: Sequence[Line], starts: Mapping[int, int]) -> Iterator[tuple[int, list[Line]]]:
+def _alike(missing: Sequence[Line], starts: Mapping[int, int]) -> Iterator[tuple[int, list[Line]]]:
     """Series of the same first day together, since what is read begins there for all of them."""
-    ordered = sorted(lines, key=lambda one: (starts[one.id], one.id))
+    ordered = sorted(missing, key=lambda one: (starts[one.id], one.id))
     for start, same in groupby(ordered, key=lambda one: starts[one.id]):
         some = list(same)
         for first in range(0, len(some), _AT_ONCE):
@@ -167,7 +167,7 @@ def _whole(rows: Ints, untils: Mapping[int, int]) -> Ints:
 
 def _computed(
     connection: Connection,
-    lines: Sequence[Line],
+    some: Sequence[Line],
     first_day: int,
     until_day: int,
     seen: Mapping[Part, int],
@@ -180,8 +180,8 @@ def _computed(
     from arbiter.store.asked_prices import as_steps
 
     begin, end = first_day * DAY_S, until_day * DAY_S
-    ids = [one.id for one in lines]
-    listed = as_steps(asked_prices.intervals(connection, ids, begin, end), lines, seen, now)
+    ids = [one.id for one in some]
+    listed = as_steps(asked_prices.intervals(connection, ids, begin, end), Lines(some), seen, now)
     # One second more at the beginning: a change at midnight is one against the day before.
     steps = within(listed, begin - 1, end)
     if not len(steps):
