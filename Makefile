@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test-fast e2e lint format docs bench clean
+.PHONY: help install chaos demo test test-fast e2e lint format docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ docs: install  ## docs/commands.md, from the commands
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chaos: install  ## 50 seeded schedules of faults on loopback; SEEDS and SECONDS change that
+	$(BIN)/arbiter chaos --seeds $(or $(SEEDS),50) --seconds $(or $(SECONDS),4)
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

@@ -232,7 +232,15 @@ class Daemon:
     def _ordered(self) -> object:
         with self.store.read() as connection:
             return tuple(
-                (one.name, one.profile, one.replicas, one.sovereignty, one.paused, one.down)
+                (
+                    one.name,
+                    one.profile,
+                    one.replicas,
+                    one.sovereignty,
+                    one.paused,
+                    one.down,
+                    one.generation,  # a move that was ordered is a launch
+                )
                 for one in fleet.services(connection)
             )
 

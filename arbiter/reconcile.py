@@ -20,6 +20,7 @@ from arbiter.drains import Drains
 from arbiter.endings import Endings
 from arbiter.errors import ArbiterError, StoreError
 from arbiter.observe import Observer
+from arbiter.orders import Destination, ordered_move
 from arbiter.planner import Fleet, plan
 from arbiter.policy import DAY, Policy
 from arbiter.profiles import Profile
@@ -90,6 +91,34 @@ class Loop:
         """What the next tick would decide, without observing, writing or acting."""
         fleet_now, policy, beliefs = self._fleet(service, self._tools.profile(service.profile))
         return plan(self._now(), self._tools.quotes(), fleet_now, policy, beliefs)
+
+    def move(self, name: str, to: Destination, *, write: bool) -> Plan:
+        """Order that a replica of a service moves; whoever ticks carries it out.
+
+        Args:
+            write: journal the order; otherwise it is only shown.
+
+        Raises:
+            ArbiterError: there is no such service, nothing to move, or nothing allowed there.
+        """
+        with self._store.read() as connection:
+            service = fleet.get_service(connection, name)
+        quotes = tuple(self._tools.quotes())
+        profile = self._tools.profile(service.profile)
+        fleet_now, policy, beliefs = self._fleet(service, profile)
+        now = self._now()
+        made = ordered_move(now, quotes, fleet_now, policy, to)
+        for action in made.actions:
+            self._tools.spec(action, service, profile, self.owner)  # a missing secret is told now
+        if not write:
+            return made
+        with self._store.begin() as connection:
+            if fleet.get_service(connection, name) != service:
+                raise ArbiterError(f"{name} was ordered otherwise meanwhile", "try again")
+            inputs = journal.Inputs(now, quotes, fleet_now, policy, beliefs, to)
+            journal.write_plan(connection, made, inputs)
+        self._tools.tell(made.sentence)
+        return made
 
     # --- one service ----------------------------------------------------------------------------
 
@@ -189,7 +218,7 @@ class Loop:
         with self._store.begin() as connection:
             if fleet.get_service(connection, service.name) != service:
                 return None
-            last = journal.last_sentence(connection, service.name)
+            last = journal.last_sentence(connection, service.name, now)
             if not made.actions and made.sentence == last:
                 return made, None
             decision_id = journal.write_plan(connection, made, inputs)

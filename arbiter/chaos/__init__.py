@@ -1,4 +1,4 @@
-"""Chaos as a tool: the real loop, gateway and servers on loopback, under a seeded schedule of faults.
+"""Chaos as a tool: the real loop, gateway and servers on loopback, under a seeded set of faults.
 
 `world` is what a run stands on, `worker` the process that ticks and is killed, `load` its clients,
 `conductor` what brings the faults and watches, `invariants` what must hold all the same.

@@ -36,7 +36,7 @@ from arbiter.chaos.world import MODEL, REPLICAS, SERVICE, World
 from arbiter.clock import SystemClock
 from arbiter.domain import Service
 from arbiter.gateway.envoy import EnvoyGateway
-from arbiter.planner import plan
+from arbiter.replay import replay
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
 
@@ -129,6 +129,7 @@ class _Run:
         if not self._until(self._watch.settled):
             self.violations.add(UNSETTLED, "the service did not come up before any fault")
             return
+        self._watch.begin()
         self._store.close()
         self._clients = load.start(self._world.port, CLIENTS, self._answers)
         begin = time.monotonic()
@@ -165,8 +166,7 @@ class _Run:
         with self._store.read() as connection:
             for row in journal.decisions(connection, SERVICE, limit=10_000):
                 given = journal.inputs(connection, row.id)
-                again = plan(given.now, given.quotes, given.fleet, given.policy, given.beliefs)
-                if journal.encode(again) != journal.encode(row.plan):
+                if journal.encode(replay(given)) != journal.encode(row.plan):
                     self.violations.add(REPLAY, f"decision {row.id}: {row.sentence}")
                 wrong = ended_too_soon(given, row)
                 if wrong is not None:

@@ -17,7 +17,7 @@ import msgspec
 from arbiter.chaos.world import KEY, MODEL, SERVICE
 
 TOKENS = 24
-PAUSE_S = 0.02
+PAUSE_S, FAILED_PAUSE_S = 0.02, 0.1
 TIMEOUT_S = 20.0
 
 OK, FAILED, CUT = "ok", "failed", "cut"
@@ -98,7 +98,7 @@ class Clients:
         self._stop.wait(offset * 0.4)
         while not self._stop.is_set():
             self.outcomes.append(ask(self._port, self._tokens))
-            self._stop.wait(PAUSE_S)
+            self._stop.wait(PAUSE_S if self.outcomes[-1].what == OK else FAILED_PAUSE_S)
 
 
 def start(port: int, count: int, file: Path) -> int:

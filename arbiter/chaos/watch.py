@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arbiter.chaos.invariants import DOUBLE, LEAKED, OUTSIDE, Span, Violations
+from arbiter.chaos.load import OK, ask
 from arbiter.chaos.world import FORBIDDEN, KILL_S, REPLICAS, SERVICE, TICK_S, World
 from arbiter.domain import Replica, ReplicaState
 from arbiter.errors import ArbiterError
@@ -71,9 +72,13 @@ class Watch:
         self._look_at_service()
         self._looked_at = time.monotonic()
 
+    def begin(self) -> None:
+        """The run begins: nothing that was before excuses anything."""
+        self._spans.clear()
+
     def settled(self) -> bool:
-        """Whether what was ordered answers, and the gateway with it."""
-        return len(self._serving()) >= REPLICAS and self._gateway_answers()
+        """Whether what was ordered answers, and a client gets an answer."""
+        return len(self._serving()) >= REPLICAS and ask(self._world.port, 1).what == OK
 
     def gone(self) -> bool:
         """Whether nothing stands and nothing is left to do."""

@@ -1,4 +1,4 @@
-"""The process that ticks, and that is killed. Started by a fork: a new interpreter takes a second."""
+"""The process that ticks, and that is killed. Forked: a new interpreter would take a second."""
 
 from __future__ import annotations
 

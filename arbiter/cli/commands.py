@@ -16,10 +16,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "launch": ("launch", "Keep a model running."),
     "status": ("status", "Services, replicas, what they cost, and how fresh the prices are."),
     "explain": ("explain", "Why it was decided so: the record of a decision."),
+    "migrate": ("migrate", "Move a replica of a service elsewhere, without a gap."),
     "down": ("down", "End a service and its machines."),
     "pause": ("pause", "Stop acting; observing goes on."),
     "resume": ("pause", "Act again after a pause."),
     "backtest": ("backtest", "Run policies on a recorded market, side by side."),
+    "chaos": ("chaos", "Bring faults upon a fleet on loopback, and count what they break."),
     "doctor": ("doctor", "What works, what is missing, and what to type next."),
 }
 

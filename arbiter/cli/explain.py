@@ -84,11 +84,10 @@ def _hint(connection: Connection, subject: str) -> str:
 
 def _replayed(connection: Connection, row: DecisionRow) -> bool:
     """Whether plan() on the stored inputs gives the stored plan."""
-    from arbiter.planner import plan
+    from arbiter.replay import replay
     from arbiter.store import journal
 
-    given = journal.inputs(connection, row.id)
-    again = plan(given.now, given.quotes, given.fleet, given.policy, given.beliefs)
+    again = replay(journal.inputs(connection, row.id))
     return journal.encode(again) == journal.encode(row.plan)
 
 

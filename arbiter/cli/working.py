@@ -16,7 +16,7 @@ import click
 from arbiter import registry
 from arbiter.assemble import launch_spec, make_executor, make_loop, make_routing
 from arbiter.clock import Clock, SystemClock
-from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
+from arbiter.domain import Action, ActionKind, Plan, Replica, ReplicaState, Service
 from arbiter.explain import plan_json, plan_lines
 from arbiter.ingest import poll_providers
 from arbiter.lease import Lease
@@ -173,6 +173,24 @@ def wait_until_gone(session: Session, name: str, *, wait: bool, as_json: bool) -
 
     status = _run(session, name, finished, give_up_without_offers=False)
     _report(session, name, as_json=as_json)
+    return status
+
+
+def wait_until_moved(session: Session, launch: Action, *, wait: bool, as_json: bool) -> int:
+    """Tick until the newcomer answers and what it replaces is gone; 1 if it was not launched."""
+
+    def finished() -> int | None:
+        if not wait:
+            return 0
+        replicas = {one.cluster: one for one in session.replicas(launch.service)}
+        newcomer = replicas.get(launch.cluster)
+        if newcomer is None or not newcomer.state.alive:
+            return 1
+        gone = launch.replaces not in replicas
+        return 0 if gone and newcomer.state is ReplicaState.HEALTHY else None
+
+    status = _run(session, launch.service, finished, give_up_without_offers=False)
+    _report(session, launch.service, as_json=as_json)
     return status
 
 

@@ -27,6 +27,7 @@ from arbiter.domain import (
     ReplicaState,
 )
 from arbiter.errors import ArbiterError, UnknownName
+from arbiter.orders import Destination
 from arbiter.planner import Fleet
 from arbiter.policy import Policy
 from arbiter.spot.beliefs import Beliefs
@@ -39,13 +40,18 @@ OPEN = (ActionState.INTENT.value, ActionState.SUBMITTED.value)
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What plan() was given."""
+    """What plan() was given.
+
+    Attributes:
+        order: a move that a user ordered; None for the planner's own decisions.
+    """
 
     now: datetime
     quotes: tuple[Quote, ...]
     fleet: Fleet
     policy: Policy
     beliefs: Beliefs = field(default_factory=Beliefs)
+    order: Destination | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,14 +267,18 @@ def get_decision(connection: Connection, decision_id: str) -> DecisionRow:
     return _decision(connection, rows[0])
 
 
-def last_sentence(connection: Connection, service: str) -> str | None:
-    """The sentence of the newest decision of a service, or None."""
-    return connection.execute(
-        select(decision.c.sentence)
-        .where(decision.c.service == service)
-        .order_by(decision.c.at.desc())
-        .limit(1)
-    ).scalar()
+def last_sentence(
+    connection: Connection, service: str, now: datetime | None = None
+) -> str | None:
+    """The sentence of the newest decision of a service, or None.
+
+    Args:
+        now: leaves out decisions from the future, made before the clock was set back.
+    """
+    query = select(decision.c.sentence).where(decision.c.service == service)
+    if now is not None:
+        query = query.where(decision.c.at <= now)
+    return connection.execute(query.order_by(decision.c.at.desc()).limit(1)).scalar()
 
 
 def inputs(connection: Connection, decision_id: str) -> Inputs:

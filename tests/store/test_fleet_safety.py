@@ -17,6 +17,8 @@ from arbiter.executors.fake import FakeExecutor
 from arbiter.gateway.base import BackendState
 from arbiter.gateway.fake import FakeGateway
 from arbiter.money import Price
+from arbiter.orders import Destination
+from arbiter.replay import replay
 from arbiter.settings import FleetSettings
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
@@ -431,3 +433,59 @@ def test_quota_and_capacity_are_remembered_apart(bench: Bench) -> None:
     with bench.store.read() as connection:
         quota, capacity = fleet.refusals(connection, bench.clock.now())
     assert quota.until - quota.at > 10 * (capacity.until - capacity.at)
+
+
+# --- moves by order -------------------------------------------------------------------------
+
+
+def test_a_move_by_order_makes_before_it_breaks(bench: Bench) -> None:
+    bench.policy = replace(bench.policy, min_stay_s=3600)  # the dearer place is left after that
+    old = up(bench).cluster
+    made = bench.loop.move("chat", Destination("aws", "eu-west-1"), write=True)
+    new = made.actions[0].cluster
+    for _ in range(8):
+        bench.tick()
+        assert ReplicaState.HEALTHY in {one.state for one in bench.replicas()}
+    (one,) = bench.replicas()
+    assert (one.cluster, one.offer.region) == (new, "eu-west-1")
+    assert fake(bench).terminated == (old,)
+    with bench.store.read() as connection:
+        for row in journal.decisions(connection):
+            again = replay(journal.inputs(connection, row.id))
+            assert journal.encode(again) == journal.encode(row.plan)
+
+
+def test_a_rehearsed_move_changes_nothing(bench: Bench) -> None:
+    up(bench)
+    made = bench.loop.move("chat", Destination(), write=False)
+    assert made.actions[0].replaces is not None
+    bench.tick(3)
+    assert len(fake(bench).submitted) == 1
+
+
+@pytest.mark.parametrize(
+    ("to", "line"),
+    [
+        ("aws/eu-west-2", "is refused by country_outside_eu"),
+        ("aws/eu-north-1", "runs in aws/eu-north-1 already"),
+        ("gcp", "cannot move to gcp: no other offer is known there"),
+        ("aws/eu-west-1/a", "is no destination"),
+        ("", "is no destination"),
+    ],
+)
+def test_an_order_that_cannot_be_is_one_clear_line(bench: Bench, to: str, line: str) -> None:
+    up(bench)
+    with pytest.raises(ArbiterError) as error:
+        bench.loop.move("chat", Destination.parse(to), write=True)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value.hint
+    bench.tick(2)
+    assert len(fake(bench).submitted) == 1
+
+
+def test_one_move_at_a_time(bench: Bench) -> None:
+    up(bench)
+    bench.loop.move("chat", Destination(), write=True)
+    with pytest.raises(ArbiterError, match="moving already"):
+        bench.loop.move("chat", Destination(), write=True)
