@@ -71,10 +71,18 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The folder of a run, and everything that is found in it."""
+    """The folder of a run, and everything that is found in it.
+
+    Attributes:
+        port: of the gateway.
+        tokens_per_second: of one answer of a server.
+        restless: machines are moved for small savings and after a second, and spares are kept.
+    """
 
     folder: Path
     port: int
+    tokens_per_second: float = 60.0
+    restless: bool = True
     atlas: Atlas = field(default_factory=load_atlas)
 
     @property
@@ -106,7 +114,7 @@ class World:
 
     def executor(self) -> LocalExecutor:
         """The machines."""
-        command = demo_server(shutdown_timeout_s=KILL_S, tokens_per_second=60.0)
+        command = demo_server(shutdown_timeout_s=KILL_S, tokens_per_second=self.tokens_per_second)
         return LocalExecutor(self.folder / "machines", command=command, drain_s=KILL_S + 1)
 
     def policy(self) -> Policy:
@@ -116,12 +124,12 @@ class World:
             sovereignty=Rule(deny=Selection(regions=self.conditions().denied)),
             max_quote_age_s=5,
             min_saving=Decimal("0.15"),
-            min_stay_s=1,
+            min_stay_s=1 if self.restless else 3600,
             max_moves_per_day=10_000,
             fallback_window_s=3,
             refusal_s=1,
             refusal_max_s=2,
-            max_spares=1,
+            max_spares=1 if self.restless else 0,
             cold_start_s=1,
             unhealthy_s=1,
         )
