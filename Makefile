@@ -22,11 +22,13 @@ $(STAMP): pyproject.toml
 demo: install  ## the whole job on a recorded market, with servers on loopback
 	$(BIN)/arbiter demo
 
+WORKERS ?= 2  # tests side by side
+
 test: install  ## every test that this machine can run
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-fast: install  ## the tests without the slow, real parts
-	$(BIN)/python -m pytest -m 'not e2e and not wheel and not browser'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not e2e and not wheel and not browser'
 
 lint: install  ## ruff, mypy, shellcheck and hadolint
 	$(BIN)/ruff check .

@@ -59,6 +59,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(NothingMissing())
 
 
+ONE_AFTER_THE_OTHER = frozenset({"chaos", "e2e", "gateway_real", "packaging"})
+"""Folders whose tests would take the machine from each other, were they to run side by side."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (`-n`), a file stays with one of them, and so do the heavy folders."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        heavy = place.parts[0] in ONE_AFTER_THE_OTHER
+        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else str(place)))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _home is not None:
         _home.cleanup()
