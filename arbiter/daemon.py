@@ -52,6 +52,9 @@ Log = Callable[[str, str], None]
 LOOK_S = 1.0
 """Seconds between two looks for orders: so soon an `arbiter launch` is acted on."""
 
+WATCH_S = 2.0
+"""Seconds between two looks at what serves: so soon a lost replica, or a notice, brings a tick."""
+
 FIRST_POLLS_S = 30.0
 """For so long a new database waits for the first prices of every provider."""
 
@@ -172,6 +175,7 @@ class Daemon:
         paced("backfill", Kind.POLL, keeping.backfill, lambda: BACKFILL_S, FIRST_BACKFILL_S)
         paced("retention", Kind.POLL, keeping.let_go, lambda: LET_GO_S, FIRST_LET_GO_S)
         every("orders", Kind.UPKEEP, LOOK_S, self._look_for_orders)
+        every("watch", Kind.WATCH, WATCH_S, self._watch)
         self.schedule.start()
 
     def stop(self) -> None:
@@ -216,6 +220,11 @@ class Daemon:
             self.lost_lease = True
             self.ending.set()
         return not self.lost_lease
+
+    def _watch(self) -> None:
+        """Tick at once when something that serves has stopped, or is to be taken away."""
+        if not self.lost_lease and self.loop.has_changed():
+            self.schedule.soon(TICK)
 
     def _roll_up(self) -> None:
         """Build the days that are over; after a great import it takes several turns."""

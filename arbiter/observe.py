@@ -58,6 +58,30 @@ class Observer:
         self._remember(looked_at, checks)
         keep(self._store, tools.clock, lessons(tools.clock.now(), replicas, changes))
 
+    def has_changed(self, replicas: Sequence[Replica], models: Mapping[str, str]) -> bool:
+        """Whether one that serves does not any more, or was given its first notice.
+
+        Args:
+            models: service -> the name of its model.
+        """
+        real = self._tools.executor.name == "skypilot"
+        serving = {
+            one.cluster: one
+            for one in replicas
+            if one.state is ReplicaState.HEALTHY and one.endpoint
+        }
+        probes = {
+            cluster: Probe(
+                one.endpoint or "", models[one.service], watched=real and is_watched(one.offer)
+            )
+            for cluster, one in serving.items()
+        }
+        checks = self._tools.health.check(probes)
+        return any(
+            not found.serving or (found.notice is not None and serving[name].leaving_at is None)
+            for name, found in checks.items()
+        )
+
     def _seen(
         self,
         current: Replica,

@@ -87,6 +87,17 @@ class Loop:
         self._tell_of_the_gateway()
         return plans
 
+    def has_changed(self) -> bool:
+        """Whether a replica that serves has stopped, or was given notice, since the last tick.
+
+        It asks the servers alone, and is quick: the next tick finds out what has happened.
+        """
+        with self._store.read() as connection:
+            services = fleet.services(connection)
+            replicas = fleet.replicas(connection, self._tools.atlas)
+        models = {one.name: one.profile for one in services}
+        return self._observer.has_changed(replicas, models)
+
     def preview(self, service: Service) -> Plan:
         """What the next tick would decide, without observing, writing or acting."""
         fleet_now, policy, beliefs = self._fleet(service, self._tools.profile(service.profile))

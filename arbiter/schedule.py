@@ -36,6 +36,7 @@ class Kind(StrEnum):
     POLL = "poll"  # asks providers; may be abandoned at any instant
     RECONCILE = "reconcile"  # decides and acts; always let to its end
     UPKEEP = "upkeep"  # lease, orders, small chores
+    WATCH = "watch"  # asks the servers whether they serve, and may wait for one that hangs
 
 
 POLL_THREADS = 64
@@ -63,6 +64,7 @@ class Schedule:
             Kind.POLL: _Lane(POLL_THREADS, POLLS_MAY_TAKE_S),
             Kind.RECONCILE: _Lane(1, None),
             Kind.UPKEEP: _Lane(1, POLLS_MAY_TAKE_S),
+            Kind.WATCH: _Lane(1, POLLS_MAY_TAKE_S),
         }
         self._scheduler: Any = BackgroundScheduler(
             timezone=UTC,

@@ -489,3 +489,23 @@ def test_one_move_at_a_time(bench: Bench) -> None:
     bench.loop.move("chat", Destination(), write=True)
     with pytest.raises(ArbiterError, match="moving already"):
         bench.loop.move("chat", Destination(), write=True)
+
+
+# --- between two ticks ----------------------------------------------------------------------
+
+
+def test_a_look_between_two_ticks_finds_what_has_stopped(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    assert not bench.loop.has_changed()
+    bench.health.sick[cluster] = "no answer"
+    assert bench.loop.has_changed()
+    bench.tick(1)
+    assert not bench.loop.has_changed(), "it is known by now"
+
+
+def test_a_look_between_two_ticks_finds_a_first_notice(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    bench.health.notices[cluster] = notice(bench, 120)
+    assert bench.loop.has_changed()
+    bench.tick(1)
+    assert not bench.loop.has_changed()

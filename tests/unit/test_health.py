@@ -18,6 +18,7 @@ class Server(ThreadingHTTPServer):
 
     answers: dict[str, tuple[int, bytes]]
     keys: dict[str, str | None]
+    asked: dict[str, object]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -30,6 +31,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.server.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.do_GET()
 
     def log_message(self, *_args: object) -> None:
         pass
@@ -96,3 +101,53 @@ def test_a_dead_endpoint_is_not_health() -> None:
 
 def test_nothing_to_check_costs_nothing() -> None:
     assert HttpHealthCheck("k").check({}) == {}
+
+
+# --- one real completion --------------------------------------------------------------------
+
+SOUND = {"choices": [{"index": 0, "text": " Paris", "finish_reason": "length"}]}
+
+
+def complete(answer: tuple[int, bytes]) -> tuple[bool, str, dict[str, object]]:
+    with serving(
+        health=(200, b""), v1__models=(200, listing("tiny")), v1__completions=answer
+    ) as server:
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        probe = Probe(endpoint, "tiny", complete=True)
+        found = HttpHealthCheck("the-key", 1.0, 1.0).check({"c": probe})["c"]
+        assert server.keys["/v1/completions"] == "Bearer the-key"
+        return found.serving, found.reason, server.asked
+
+
+def test_one_real_completion_is_health() -> None:
+    found, reason, asked = complete((200, json.dumps(SOUND).encode()))
+    assert (found, reason) == (True, "")
+    assert asked["model"] == "tiny"
+    assert asked["max_tokens"] == 4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>welcome</html>",
+        b"[]",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": [{"text": ""}]}',
+        b'{"choices": [{"text": null}]}',
+        b'{"choices": [{"text": ""}], "usage": {"completion_tokens": 0}}',
+        b'{"choices": "text"}',
+    ],
+)
+def test_two_hundred_with_rubbish_is_not_health(body: bytes) -> None:
+    assert complete((200, body))[:2] == (False, "/v1/completions answered rubbish")
+
+
+def test_a_token_without_text_is_an_answer() -> None:
+    body = b'{"choices": [{"text": ""}], "usage": {"completion_tokens": 1}}'
+    assert complete((200, body))[0]
+
+
+def test_a_completion_that_fails_is_not_health() -> None:
+    assert complete((500, b""))[:2] == (False, "/v1/completions answered 500")
