@@ -20,6 +20,7 @@ from arbiter.domain import (
     ReplicaState,
     Service,
 )
+from arbiter.drains import Drains
 from arbiter.endings import Endings
 from arbiter.errors import ArbiterError, LaunchError, NoCapacity
 from arbiter.executors.base import Phase
@@ -48,7 +49,10 @@ class Actor:
         owner: identity of this arbiter.
     """
 
-    def __init__(self, tools: Tools, owner: str, troubles: Troubles, endings: Endings) -> None:
+    def __init__(
+        self, tools: Tools, owner: str, troubles: Troubles, endings: Endings, drains: Drains
+    ) -> None:
+        self._drains = drains
         self._tools = tools
         self._store = tools.store
         self._now = tools.clock.now
@@ -167,6 +171,7 @@ class Actor:
                     current, state=ReplicaState.DRAINING, changed_at=now, note=action.reason
                 )
                 fleet.save_replica(connection, draining)
+                self._drains.begin(draining)
                 _event(connection, now, "drained", current, action.reason, decision_id)
             journal.set_action(connection, action.id, ActionState.DONE, now)
 

@@ -21,6 +21,10 @@ class Drains:
         self._monotonic = monotonic
         self._began: dict[str, tuple[datetime, float]] = {}
 
+    def begin(self, replica: Replica) -> None:
+        """A drain begins now."""
+        self._began[replica.cluster] = (replica.changed_at, self._monotonic())
+
     def over(self, replica: Replica, now: datetime, drain_s: float) -> bool | None:
         """Whether a draining replica may be ended; None where the gateway cannot tell.
 

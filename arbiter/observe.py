@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from arbiter.domain import ActionKind, ActionState, Replica, ReplicaState, Service
 from arbiter.executors.base import Phase, Sighting
@@ -16,6 +16,9 @@ from arbiter.profiles import Profile
 from arbiter.store import fleet, journal
 from arbiter.tools import Tools
 from arbiter.transitions import Limits, Seen, seen
+
+AHEAD = timedelta(seconds=2)
+"""A replica dated further ahead than this was written before the clock was set back."""
 
 
 class Observer:
@@ -33,6 +36,10 @@ class Observer:
             ArbiterError: the executor cannot be asked; nothing is concluded from that.
         """
         tools = self._tools
+        with self._store.read() as connection:
+            replicas = fleet.replicas(connection, tools.atlas, service.name)
+        if any(_is_ahead(one, tools.clock.now()) for one in replicas):
+            self._leave_the_future()
         with self._store.read() as connection:
             replicas = fleet.replicas(connection, tools.atlas, service.name)
             open_launches = {
@@ -57,6 +64,14 @@ class Observer:
                 self._write(current, change, policy)
         self._remember(looked_at, checks)
         keep(self._store, tools.clock, lessons(tools.clock.now(), replicas, changes))
+
+    def _leave_the_future(self) -> None:
+        now = self._tools.clock.now()
+        with self._store.begin() as connection:
+            moved = fleet.leave_the_future(connection, now)
+            sentence = f"the clock was set back: {moved} replicas were dated from the future"
+            journal.add_event(connection, now, "clock_set_back", sentence)
+        self._tools.tell(sentence)
 
     def has_changed(self, replicas: Sequence[Replica], models: Mapping[str, str]) -> bool:
         """Whether one that serves does not any more, or was given its first notice.
@@ -157,6 +172,12 @@ def _is_watched(replica: Replica, open_launches: set[str]) -> bool:
     """What is being ended is looked at by who ends it."""
     ending = replica.state is ReplicaState.ENDING
     return replica.state.alive and not ending and replica.cluster not in open_launches
+
+
+def _is_ahead(replica: Replica, now: datetime) -> bool:
+    """By more than the moment between two programs' looks at one clock."""
+    latest = max(replica.launched_at, replica.changed_at, replica.healthy_at or replica.launched_at)
+    return latest - now > AHEAD
 
 
 def _is_of(cluster: str, service: str) -> bool:

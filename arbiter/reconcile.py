@@ -54,7 +54,7 @@ class Loop:
         endings = Endings(tools.executor)
         self._drains = Drains(tools.routing, tools.monotonic)
         self._observer = Observer(tools)
-        self._actor = Actor(tools, self.owner, self.troubles, endings)
+        self._actor = Actor(tools, self.owner, self.troubles, endings, self._drains)
         self._sweep = Sweep(tools, self.owner, self.troubles, endings)
 
     def tick(self, names: Sequence[str] | None = None) -> list[Plan]:

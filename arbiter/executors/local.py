@@ -122,6 +122,8 @@ class LocalExecutor:
                 "use at most 100 letters, digits, dots, dashes and underscores",
             )
         folder = Folder(self._state / spec.cluster)
+        if is_foreign(spec.cluster, (folder.read_json("spec.json") or {}).get("owner")):
+            raise taken_name(spec.cluster)
         until = time.monotonic() + _START_S
         with explained(f"cluster {spec.cluster} could not be started"):
             while True:
@@ -233,9 +235,6 @@ class LocalExecutor:
             raise ArbiterError(
                 f"cluster {spec.cluster} is being ended", "launch under a new name instead"
             )
-        known = folder.read_json("spec.json")
-        if known is not None and is_foreign(spec.cluster, known.get("owner")):
-            raise taken_name(spec.cluster)
         if folder.recorded_pid() is not None or folder.read_json("failed.json") is not None:
             return
         if (folder.path / HANGS).exists():

@@ -190,6 +190,19 @@ def save_replica(connection: Connection, changed: Replica) -> None:
     )
 
 
+def leave_the_future(connection: Connection, now: datetime) -> int:
+    """Bring to the present what was written before the clock was set back; how many replicas.
+
+    Their deadlines would otherwise wait until the clock comes by again.
+    """
+    moved = 0
+    for column in (replica.c.launched_at, replica.c.changed_at, replica.c.healthy_at):
+        ahead = (column > now) & (replica.c.state != ReplicaState.TERMINATED.value)
+        done = connection.execute(update(replica).where(ahead).values({column.key: now}))
+        moved = max(moved, done.rowcount)
+    return moved
+
+
 def _paid(changed: Replica) -> int | None:
     """In the currency of the quote; a price in another one is not kept."""
     if changed.paid is None or changed.price is None:

@@ -509,3 +509,37 @@ def test_a_look_between_two_ticks_finds_a_first_notice(bench: Bench) -> None:
     assert bench.loop.has_changed()
     bench.tick(1)
     assert not bench.loop.has_changed()
+
+
+# --- a clock that is set ----------------------------------------------------------------------
+
+
+def test_a_launch_that_hangs_is_given_up_though_the_clock_was_set_back(slow: Bench) -> None:
+    slow.order()
+    slow.tick(2)
+    slow.clock.advance(-3600)
+    slow.tick(16)
+    assert len(fake(slow).submitted) == 2
+    assert kinds(slow).count("clock_set_back") == 1
+
+
+def test_a_refusal_from_the_future_is_forgotten(slow: Bench) -> None:
+    fake(slow).next_launch_error = NoCapacity("none there")
+    slow.order()
+    slow.tick(1)
+    slow.clock.advance(-3600)
+    with slow.store.read() as connection:
+        assert fleet.refusals(connection, slow.clock.now()) == []
+
+
+def test_a_drain_has_its_time_though_the_clock_is_set_ahead(bench: Bench) -> None:
+    seconds = 0.0
+    bench.loop._drains._monotonic = lambda: seconds
+    old, _ = move(bench)
+    gateway(bench).requests["chat", old] = 1
+    bench.clock.advance(7200)
+    bench.tick(3)
+    assert old not in fake(bench).terminated
+    seconds = 21.0  # drain_s is 20
+    bench.tick(2)
+    assert old in fake(bench).terminated

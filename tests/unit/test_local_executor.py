@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -424,3 +425,54 @@ executor = LocalExecutor(Path({str(state)!r}), checkpoint=checkpoint)
     script = state.parent / f"caller-{step or 'whole'}.py"
     script.write_text(source)
     return [sys.executable, str(script)]
+
+
+# --- what is arranged -----------------------------------------------------------------------
+
+
+def test_a_launch_that_hangs_stays_pending_and_can_be_ended(state: Path) -> None:
+    executor = LocalExecutor(state, drain_s=0)
+    executor.set_capacity({"aws": "hangs"})
+    executor.submit(a_spec())
+    executor.set_capacity({})
+    executor.submit(a_spec())
+    assert phase(executor) is Phase.PENDING, "a launch that hangs is not begun again"
+    assert executor.standing() == {}
+    executor.terminate(CLUSTER)
+    assert phase(executor) is None
+    assert executor.inventory("me") == []
+
+
+def test_a_notice_is_seen_until_the_cluster_is_taken(state: Path) -> None:
+    executor = LocalExecutor(state, drain_s=0)
+    assert not executor.give_notice(CLUSTER, 5)
+    launched(executor)
+    assert executor.give_notice(CLUSTER, 5)
+    seen = sight(executor)
+    assert seen is not None
+    assert seen.notice is not None
+    assert seen.notice.takes_at is not None
+    assert seen.notice.given_at is not None
+    assert (seen.notice.takes_at - seen.notice.given_at).total_seconds() == 5
+
+
+def test_what_it_really_costs_is_read_back(state: Path) -> None:
+    executor = LocalExecutor(state, drain_s=0)
+    seen = launched(executor)
+    assert seen.price is None, "what is not arranged is not known"
+    executor.set_charged({CLUSTER: "10.24"})
+    seen = sight(executor) or seen
+    assert str(seen.price) == "10.24 USD"
+
+
+def test_what_another_owner_has_under_the_name_is_left_alone(state: Path) -> None:
+    executor = LocalExecutor(state, drain_s=0)
+    cluster = "arb-0a1b2c3d-chat-1"
+    theirs = replace(a_spec(), cluster=cluster, owner="you")
+    launched(executor, theirs)
+    with pytest.raises(LaunchRejected, match="somebody else's"):
+        executor.submit(replace(theirs, owner="0a1b2c3d"))
+    executor.terminate(cluster)
+    assert phase(executor, cluster) is Phase.UP
+    (state / cluster / "spec.json").unlink()  # so that the fixture may end it
+    executor.terminate(cluster)
