@@ -87,7 +87,10 @@ def quick_standing(settings: Settings, atlas: Atlas, kinds: Kinds | None = None)
 def degraded(polls: Sequence[PollLine]) -> list[dict[str, str]]:
     """What is missing of the providers that are not well, one entry for each reason."""
     return [
-        {"provider": line.provider, "reason": " ".join(reason.split())}
+        {
+            "provider": line.provider,
+            "reason": " ".join(reason.split()).removeprefix(f"{line.provider}: "),
+        }
         for line in polls
         if line.state != "ok"
         for reason in line.reasons or (line.state,)

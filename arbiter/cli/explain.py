@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from arbiter.believed import Believed
     from arbiter.store.journal import DecisionRow
 
 EARLIER = 5
@@ -42,13 +43,14 @@ def explain(ctx: click.Context, subject: str, replay: bool, as_json: bool) -> No
         with store.begin() as connection:
             row, earlier = _found(connection, subject)
             equal = _replayed(connection, row) if replay else None
+            pools = _believed(connection, row)
     finally:
         store.close()
     simulated = app.settings.simulated
     if as_json:
-        print_json(_as_dict(row, earlier, equal, simulated=simulated))
+        print_json({**_as_dict(row, earlier, equal, simulated=simulated), "beliefs": pools})
     else:
-        _show(row, earlier, equal, simulated=simulated)
+        _show(row, earlier, equal, pools, simulated=simulated)
     if equal is False:
         ctx.exit(1)
 
@@ -102,15 +104,37 @@ def _as_dict(
     return {**decision_dict(row), **marked, **replayed, "earlier": older}
 
 
+def _believed(connection: Connection, row: DecisionRow) -> list[Believed]:
+    """What was believed of spot when it was decided; nothing where the inputs are not kept."""
+    from arbiter.believed import believed
+    from arbiter.errors import ArbiterError
+    from arbiter.store import journal
+
+    try:
+        return believed(journal.inputs(connection, row.id).beliefs, row.at)
+    except ArbiterError:
+        return []
+
+
 def _show(
-    row: DecisionRow, earlier: Sequence[DecisionRow], equal: bool | None, *, simulated: bool
+    row: DecisionRow,
+    earlier: Sequence[DecisionRow],
+    equal: bool | None,
+    pools: list[Believed],
+    *,
+    simulated: bool,
 ) -> None:
+    from arbiter.believed import believed_lines
     from arbiter.explain import decision_lines
 
     if simulated:
         click.echo(SIMULATED)
     for line in decision_lines(row):
         click.echo(line)
+    if pools:
+        click.echo("  believed of spot")
+    for line in believed_lines(pools):
+        click.echo(f"    {line}")
     if equal is not None:
         click.echo(f"  replay: {_outcome(row, equal)}")
     if earlier:

@@ -13,6 +13,7 @@ import pytest
 from checkout import REPOSITORY
 
 PURE = (
+    "believed",
     "countries",
     "domain",
     "explain",
