@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
+
+from _report import row
 
 from arbiter.chaos.campaign import by_invariant, by_outcome, run_seeds
 
@@ -28,25 +31,17 @@ def main() -> None:
     reports = list(run_seeds(range(given.first, given.first + seeds), seconds, given.jobs))
     asked = by_outcome(reports)
     rows = [
-        {
-            "name": f"{name}, in {seeds} seeds of {seconds:g} s",
-            "backend": "local",
-            "value": number,
-            "unit": "violations",
-            "peer": None,
-            "peer_value": None,
-            "ratio": None,
-            "goal": 0,
-            "met": number == 0,
-        }
+        row(f"{name}, {seeds} seeds of {seconds:g} s", "local", [number], "violations", goal=0)
         for name, number in by_invariant(reports).items()
     ]
-    for row in rows:
-        print(f"{row['value']:6}  {row['name']}")
+    for one in rows:
+        print(f"{one.value:6.0f}  {one.name}")
     faults = sum(len(one.faults) for one in reports)
     print(f"{faults} faults, {sum(asked.values())} requests: {asked}")
     if given.json is not None:
-        given.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(
+            json.dumps({"rows": [asdict(one) for one in rows]}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ Environment = Mapping[str, str]
 ARBITER = str(Path(sys.executable).with_name("arbiter"))
 MODEL = "e2e-server"
 # The story needs three spot failures in a row; on-demand would be next by the default policy.
-PATIENT = {"ARBITER_POLICY__FALLBACK_AFTER": "9"}
+PATIENT = {"ARBITER_POLICY__FALLBACK_AFTER": "9", "ARBITER_POLICY__MAX_SPARES": "0"}
 QUICK = {"ARBITER_DAEMON__PORT": "0", "ARBITER_DAEMON__TICK_S": "2"}
 
 
@@ -127,6 +127,10 @@ def test_a_service_outlives_its_machine_and_leaves_none(
     assert {"Key": "tag-team", "Value": "search"} in machine["Tags"]
     first = healthy(environment)
     assert first is not None
+    (seen,) = answer(environment, "status", "chat")["services"]
+    stable = seen["endpoint"].removesuffix("/v1")
+    assert stable != first["endpoint"]
+    assert chat(stable)["machine"] == machine["InstanceId"]
     assert (first["region"], first["zone"]) == ("eu-north-1", "eun1-az1")
     said = chat(first["endpoint"])
     assert said["choices"][0]["message"]["content"] == "hello"
@@ -148,6 +152,7 @@ def test_a_service_outlives_its_machine_and_leaves_none(
         assert machine["Placement"]["AvailabilityZone"].startswith("eu-central-1")
         assert machine["InstanceLifecycle"] == "spot"
         assert chat(second["endpoint"])["machine"] == machine["InstanceId"]
+        assert chat(stable)["machine"] == machine["InstanceId"], "the address has not changed"
         told = (tmp_path / "daemon.log").read_text()
         assert "was reclaimed" in told
         assert "the cloud has none there now" in told
