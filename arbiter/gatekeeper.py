@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from arbiter import gate
+from arbiter.difference import difference
 from arbiter.gate import Doubt
 from arbiter.provider import PricedOffer, Signal
 from arbiter.store import past
@@ -56,10 +57,10 @@ class Gatekeeper:
         quiet = not suspects and not memory.cases and covered == memory.covered
         if quiet and offers is memory.last:
             return Judged(memory.through, covered, row)
-        ids = frozenset(map(id, offers))
-        if quiet and len(offers) == len(memory.last) and ids == memory.ids:
+        news = difference(memory.last, offers)
+        if quiet and len(offers) == len(memory.last) and news == ([], []):
             return Judged(memory.through, covered, row)
-        return Trial(self.provider, memory, connection, row).judge(offers, ids, suspects, covered)
+        return Trial(self.provider, memory, connection, row).judge(offers, news, suspects, covered)
 
     def has_stored(self, signals: Sequence[Signal]) -> bool:
         """Whether these are the signals of the poll before, and remember them. After `judge`."""

@@ -9,20 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
-from operator import is_
 from pathlib import PurePath
 from queue import SimpleQueue
 
 from arbiter import registry
 from arbiter.clock import Clock
 from arbiter.errors import ProviderError, RateLimited, StoreError
-from arbiter.gate import FAR_FROM_PEERS, WORTHLESS, Doubt, series_key
+from arbiter.gate import Doubt
 from arbiter.gatekeeper import Gatekeeper
 from arbiter.provider import Parsed, PricedOffer, Progress, Provider, Skip
-from arbiter.quality import malformed, screen
+from arbiter.quality import malformed
+from arbiter.screening import Screened
 from arbiter.settings import Settings
 from arbiter.store.engine import Store
-from arbiter.store.prices import PollRow, PriceBook, Screened, write_poll
+from arbiter.store.prices import PollRow, PriceBook, write_poll
 from arbiter.store.signals import beat, write_signals
 
 SUSPECT_ROWS = 10
@@ -234,7 +234,7 @@ def ask(provider: Provider, book: PriceBook, clock: Clock, progress: Progress) -
     try:
         fetched = provider.fetch(progress)
         parsed = provider.parse(fetched, clock.now())
-        screened = _screened(book, parsed.offers)
+        screened = book.screening.screen(parsed.offers)
     except ProviderError as error:
         wait_s = error.retry_after if isinstance(error, RateLimited) else None
         return Brought(replace(row, reasons=(_one_line(str(error)),), wait_s=wait_s))
@@ -268,24 +268,6 @@ def _refused(row: PollRow, skips: Sequence[Skip], screened: Screened, rows: int)
     )
     samples = tuple(f"{skip.reason}: {skip.sample}" for skip in wrong[:SAMPLES])
     return Brought(row, samples=samples)
-
-
-def _screened(book: PriceBook, offers: Sequence[PricedOffer]) -> Screened:
-    """The offers that are plausible, and the others. The same objects are not judged twice."""
-    last = book.screened
-    if last is None or len(last.offers) != len(offers) or not all(map(is_, last.offers, offers)):
-        last = book.screened = _screen(offers)
-    return last
-
-
-def _screen(offers: Sequence[PricedOffer]) -> Screened:
-    sound = [offer for offer in offers if offer.price.micros > 0 and offer.gpu_count > 0]
-    kept, implausible = screen(sound)
-    left_out = [Doubt(series_key(offer), offer, FAR_FROM_PEERS) for offer in implausible]
-    if len(sound) < len(offers):  # a provider that breaks its contract
-        worthless = (one for one in offers if one.price.micros <= 0 or one.gpu_count < 1)
-        left_out += [Doubt(series_key(offer), offer, WORTHLESS) for offer in worthless]
-    return Screened(tuple(offers), kept, left_out)
 
 
 def _bug(name: str, error: Exception) -> str:

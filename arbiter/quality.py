@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 
 from arbiter.money import Price
@@ -73,33 +74,69 @@ def screen(offers: Sequence[PricedOffer]) -> tuple[list[PricedOffer], list[Price
     Returns:
         The offers kept, and the others, each in their order.
     """
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    for offer in offers:
-        price = offer.price
-        peers = groups.setdefault((offer.gpu, offer.purchase, price.currency), [])
-        peers.append(price.micros // offer.gpu_count)
-    limits = {key: _limits(peers) for key, peers in groups.items()}
-    wild = {key for key, peers in groups.items() if _reaches_outside(peers, limits[key])}
-    if not wild:
-        return list(offers), []
-    kept: list[PricedOffer] = []
-    implausible: list[PricedOffer] = []
-    for offer in offers:
-        key = (offer.gpu, offer.purchase, offer.price.currency)
-        low, high = limits[key]
-        per_gpu = offer.price.micros // offer.gpu_count
-        is_wild = key in wild and not low <= per_gpu <= high
-        (implausible if is_wild else kept).append(offer)
-    return kept, implausible
+    return Peers(offers).screen(offers)
 
 
-def _limits(peers: list[int]) -> tuple[int, int]:
-    if len(peers) < PEERS:
-        return min(peers), max(peers)
-    ordered = sorted(peers)
+_Kind = tuple[str, str, str]  # GPU, purchase, currency
+
+
+class Peers:
+    """The prices per GPU of one poll, by what they are compared with; each kind is sorted."""
+
+    def __init__(self, offers: Iterable[PricedOffer]) -> None:
+        self._prices: dict[_Kind, list[int]] = {}
+        for offer in offers:
+            price = offer.price
+            prices = self._prices.setdefault((offer.gpu, offer.purchase, price.currency), [])
+            prices.append(price.micros // offer.gpu_count)
+        for prices in self._prices.values():
+            prices.sort()
+        self._wild = {kind for kind, prices in self._prices.items() if _reaches_outside(prices)}
+
+    def follow(self, gone: Iterable[PricedOffer], come: Iterable[PricedOffer]) -> None:
+        """Become the peers of a poll in which these offers stand in the place of those."""
+        touched = set()
+        for offer in gone:
+            kind, price = _per_gpu(offer)
+            prices = self._prices[kind]
+            del prices[bisect_left(prices, price)]
+            touched.add(kind)
+        for offer in come:
+            kind, price = _per_gpu(offer)
+            insort(self._prices.setdefault(kind, []), price)
+            touched.add(kind)
+        for kind in touched:
+            if not self._prices[kind]:
+                del self._prices[kind]
+            is_wild = kind in self._prices and _reaches_outside(self._prices[kind])
+            (self._wild.add if is_wild else self._wild.discard)(kind)
+
+    def screen(self, offers: Sequence[PricedOffer]) -> tuple[list[PricedOffer], list[PricedOffer]]:
+        """As the function `screen`, of the offers that these are the prices of."""
+        if not self._wild:
+            return list(offers), []
+        limits = {kind: _limits(self._prices[kind]) for kind in self._wild}
+        kept: list[PricedOffer] = []
+        implausible: list[PricedOffer] = []
+        for offer in offers:
+            kind, price = _per_gpu(offer)
+            low, high = limits.get(kind, (price, price))
+            (kept if low <= price <= high else implausible).append(offer)
+        return kept, implausible
+
+
+def _per_gpu(offer: PricedOffer) -> tuple[_Kind, int]:
+    price = offer.price
+    return (offer.gpu, offer.purchase, price.currency), price.micros // offer.gpu_count
+
+
+def _limits(ordered: Sequence[int]) -> tuple[int, int]:
+    if len(ordered) < PEERS:
+        return ordered[0], ordered[-1]
     median = ordered[len(ordered) // 2]
     return -(-median // FACTOR), median * FACTOR
 
 
-def _reaches_outside(peers: list[int], limits: tuple[int, int]) -> bool:
-    return min(peers) < limits[0] or max(peers) > limits[1]
+def _reaches_outside(ordered: Sequence[int]) -> bool:
+    low, high = _limits(ordered)
+    return ordered[0] < low or ordered[-1] > high

@@ -22,6 +22,8 @@ from arbiter.store.polls import PollRow
 from arbiter.store.quarantine import Case, HeldRow, note_believed, update_cases
 
 Covered = frozenset[tuple[str, Purchase]]
+News = tuple[Sequence[PricedOffer], Sequence[PricedOffer]]
+"""The offers that the last poll had and this one has not; and the other way round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Memory:
         past: the last believed price of every series, micros.
         cases: the doubts that stand.
         present: the parts in which prices stand; here: those that the newest poll had offers in.
-        last, ids, covered: what the newest poll brought.
+        last, covered: what the newest poll brought.
         doubted: of those, what was held back; by id, for the objects live on in `last`.
         through: what was let through, as one object.
         stand_ins: last good prices that were passed on in place of doubted ones.
@@ -61,7 +63,6 @@ class Memory:
     present: frozenset[Part] = frozenset()
     here: frozenset[Part] = frozenset()
     last: Sequence[PricedOffer] = ()
-    ids: frozenset[int] = frozenset()
     covered: Covered = frozenset()
     doubted: frozenset[int] = frozenset()
     through: Sequence[PricedOffer] = ()
@@ -87,17 +88,19 @@ class Trial:
     def judge(
         self,
         offers: Sequence[PricedOffer],
-        ids: frozenset[int],
+        news: News,
         suspects: Sequence[Doubt],
         covered: Covered,
     ) -> Judged:
         """The verdict, written to the database and to the memory."""
         memory = self._memory
-        fresh = ids - (memory.ids - memory.doubted)
-        new = [one for one in offers if id(one) in fresh]
+        new = news[1]
+        if memory.doubted:
+            fresh = memory.doubted.union(map(id, new))
+            new = [one for one in offers if id(one) in fresh]
         moved = gate.moves(new, memory.past)
         slipped = self._slipped(offers, moved)
-        here = self._here(offers, ids, new) | {_part(one.offer) for one in suspects}
+        here = self._here(offers, news[0], new) | {_part(one.offer) for one in suspects}
         closed = self._hold_parts(slipped, offers)
         closed |= self._hold_emptied({(r, p.value) for r, p in covered}, here)
         alone = [one for one in suspects if _part(one.offer) not in slipped]
@@ -110,7 +113,7 @@ class Trial:
             for one in (offers if closed or held else ())
             if _part(one) in closed or (held and series_key(one) in held)
         )
-        through = self._through(offers, ids, out, stand_ins, pardoned)
+        through = self._through(offers, news, out, stand_ins, pardoned)
         self._carry_over(here | {(r, p.value) for r, p in covered})
         memory.cases = update_cases(self._connection, memory.cases, self._after, self._now)
         memory.past.update(
@@ -118,19 +121,21 @@ class Trial:
         )
         gone = {(r, p.value) for r, p in covered} - here - closed
         memory.present = (memory.present - gone) | here
-        memory.last, memory.ids, memory.covered = offers, ids, covered
+        memory.last, memory.covered = offers, covered
         memory.doubted, memory.through, memory.stand_ins = out, through, stand_ins
         seen = frozenset(one for one in covered if (one[0], one[1].value) not in closed)
         return Judged(through, seen, self._account())
 
     def _here(
-        self, offers: Sequence[PricedOffer], ids: frozenset[int], new: Sequence[PricedOffer]
+        self,
+        offers: Sequence[PricedOffer],
+        gone: Sequence[PricedOffer],
+        new: Sequence[PricedOffer],
     ) -> frozenset[Part]:
         """The parts that have offers: those of the last poll, where none can have lost its all."""
         memory = self._memory
-        gone = memory.ids - ids
         present = _parts(new)
-        if not memory.ids or not _parts(one for one in memory.last if id(one) in gone) <= present:
+        if not memory.last or not _parts(gone) <= present:
             memory.here = frozenset(_parts(offers))
         else:
             memory.here |= present
@@ -324,7 +329,7 @@ class Trial:
     def _through(
         self,
         offers: Sequence[PricedOffer],
-        ids: frozenset[int],
+        news: News,
         out: frozenset[int],
         stand_ins: Mapping[SeriesKey, PricedOffer],
         pardoned: Sequence[PricedOffer],
@@ -333,7 +338,7 @@ class Trial:
         memory = self._memory
         if not out and not stand_ins and not pardoned:
             return offers
-        same = ids == memory.ids and out == memory.doubted and not pardoned
+        same = news == ([], []) and out == memory.doubted and not pardoned
         if same and stand_ins == memory.stand_ins:
             return memory.through
         kept = [one for one in offers if id(one) not in out]

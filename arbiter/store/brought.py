@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from arbiter.difference import moved
 from arbiter.provider import PricedOffer
 
 SeriesKey = tuple[str, str, str, str, str, str]
@@ -34,9 +35,15 @@ class Brought:
     def __init__(self) -> None:
         self._offers: dict[SeriesKey, PricedOffer] = {}
         self._keys: dict[int, SeriesKey] = {}  # by identity: `_offers` keeps the objects alive
+        self._last: Sequence[PricedOffer] = ()
 
     def take(self, offers: Sequence[PricedOffer]) -> News:
         """Remember the offers of a poll; returns what is new about them."""
+        fresh = self._in_their_places(offers)
+        self._last = tuple(offers)
+        if fresh is not None:
+            self._replace(set(fresh), fresh)
+            return News(fresh, frozenset())
         known = self._keys
         present = set(map(id, offers))
         fresh = {key_of(offer): offer for offer in offers if id(offer) not in known}
@@ -47,6 +54,17 @@ class Brought:
             missing = set(self._offers)
         self._replace(missing, fresh)
         return News(fresh, frozenset(missing - fresh.keys()))
+
+    def _in_their_places(
+        self, offers: Sequence[PricedOffer]
+    ) -> dict[SeriesKey, PricedOffer] | None:
+        """What is fresh, where each stands where its series stood; None where that is not so."""
+        if not len(offers) == len(self._last) == len(self._offers):
+            return None
+        places = moved(self._last, offers)
+        fresh = {key_of(offers[place]): offers[place] for place in places}
+        stood = [self._keys.get(id(self._last[place])) for place in places]
+        return fresh if stood == list(fresh) else None
 
     def _replace(self, missing: set[SeriesKey], fresh: Mapping[SeriesKey, PricedOffer]) -> None:
         for key in missing:

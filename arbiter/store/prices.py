@@ -17,15 +17,15 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from arbiter.domain import Purchase
-from arbiter.gate import Doubt
 from arbiter.provider import PricedOffer
+from arbiter.screening import Screening
 from arbiter.store import price_rows, rollups
 from arbiter.store.brought import Brought, SeriesKey
 from arbiter.store.lines import note_corrections
 from arbiter.store.polls import PollRow, last_polls, write_poll
 from arbiter.store.tables import coverage, poll, price_change, price_import, price_now, series
 
-__all__ = ["PollRow", "PriceBook", "Screened", "last_polls", "write_poll"]
+__all__ = ["PollRow", "PriceBook", "last_polls", "write_poll"]
 
 Facts = tuple[str, int, str]
 """What a series is said to be: GPU, GPU count, source."""
@@ -44,14 +44,6 @@ class Standing(NamedTuple):
     series_id: int
     micros: int
     valid_from: int
-
-
-class Screened(NamedTuple):
-    """What a provider brought last, what is plausible of it by itself, and what is not."""
-
-    offers: Sequence[PricedOffer]
-    kept: Sequence[PricedOffer]
-    left_out: Sequence[Doubt]
 
 
 class PriceBook:
@@ -76,7 +68,7 @@ class PriceBook:
         self._brought = Brought()
         self._absent: set[SeriesKey] = set()  # what stands and the last poll did not bring
         self._last: tuple[object, object] = (None, None)
-        self.screened: Screened | None = None
+        self.screening = Screening()
 
     def refresh(self, connection: Connection) -> None:
         """Read the standing prices, if the database has gone on without us.

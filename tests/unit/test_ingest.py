@@ -116,7 +116,7 @@ class Broken(FakeProvider):
     [
         ("fetch", "broken failed inside: KeyError at test_ingest.py:"),
         ("parse", "a page is not JSON"),
-        ("offers", "broken failed inside: AttributeError at ingest.py:"),
+        ("offers", "broken failed inside: AttributeError at screening.py:"),
     ],
 )
 def test_a_bug_in_a_provider_is_a_failed_poll(store: Store, where: str, told: str) -> None:
