@@ -151,6 +151,8 @@ class Loop:
         made, decision_id = decided
         for action in sorted(made.actions, key=lambda one: ORDER.index(one.kind)):
             self._actor.act(action, service, profile, decision_id, self._now())
+        if made.actions:
+            self._route(service, profile)
         return made
 
     def _route(self, service: Service, profile: Profile) -> None:
