@@ -66,9 +66,9 @@ def as_of(market: Market, question: Question, limit: int | None = None) -> AsOfA
     instant = question.window.begin
     at = datetime.fromtimestamp(instant, UTC)
     lines = find_lines(market, question)
-    rows = asked_prices.standing_at(market.connection, lines.ids.tolist(), instant)
-    # What stands now stands for this very second, too.
     seen = asked_prices.last_seen(market.connection)
+    rows = asked_prices.standing_at(market.connection, lines, seen, instant)
+    # What stands now stands for this very second, too.
     listed = asked_prices.as_steps(rows, lines, seen, market.now + timedelta(seconds=1))
     inside = within(listed, instant, instant + 1)
     if not len(inside):

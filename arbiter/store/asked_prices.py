@@ -28,6 +28,7 @@ SEEN_S = 3600
 
 _COVERAGE = "SELECT provider, region, purchase, seen_at FROM coverage"
 _FEW = 5_000  # series that are named one by one; more are read by scanning what lies between
+_STANDS = ("c.series_id", "c.valid_from", str(OPEN), "c.price_micros")
 _INTERVAL = ("c.series_id", "c.valid_from", f"COALESCE(c.valid_to, {OPEN})", "c.price_micros")
 
 
@@ -75,11 +76,22 @@ def intervals(connection: Connection, ids: Sequence[int], begin: int, end: int) 
     return _ordered(np.concatenate((carried, inside)), ids)
 
 
-def standing_at(connection: Connection, ids: Sequence[int], instant: int) -> Ints:
-    """The newest price of each series that began at or before an instant, as `intervals` has it.
+def standing_at(
+    connection: Connection, chosen: Lines, seen: Mapping[Part, int], instant: int
+) -> Ints:
+    """The prices that stood at an instant, as `intervals` has them.
 
-    It may have ended before the instant.
+    There may be rows that had ended before it, never one that began after it.
+
+    Args:
+        seen: of `last_seen`, read before.
     """
+    ids = chosen.ids.tolist()
+    if all(seen.get(part, 0) <= instant for part in chosen.parts[0]):
+        # Nobody has looked since, so what stood then stands still.
+        rows = _columns(connection, _STANDS, f"FROM price_now c WHERE {_among('c.series_id', ids)}")
+        if not (rows[:, 1] > instant).any():
+            return _ordered(rows, ids)
     rows = _columns(connection, _INTERVAL, _newest_before(connection, ids, instant))
     return _ordered(rows, ids)
 

@@ -86,10 +86,10 @@ price_change = Table(
     "price_change",
     metadata,
     Column("series_id", Integer, primary_key=True, autoincrement=False),
+    Column("import_id", Integer),  # price_import.id; NULL where arbiter's own poll saw it
     Column("valid_from", BigInteger, primary_key=True),
     Column("valid_to", BigInteger),
     Column("price_micros", BigInteger, nullable=False),
-    Column("import_id", Integer),  # price_import.id; NULL where arbiter's own poll saw it
     sqlite_with_rowid=False,
 )
 

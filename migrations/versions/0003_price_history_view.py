@@ -1,10 +1,12 @@
-"""The view price_history_v1; prices without a foreign key
+"""The view price_history_v1; prices without a foreign key, and without padding
 
 Revision: 0003
 Revises: 0002
 
-PostgreSQL checks a foreign key row by row, which takes longer than to write the row. SQLite cannot
-drop one, so the table is written anew there; a million rows take about a second.
+PostgreSQL checks a foreign key row by row, which takes longer than to write the row, and it puts an
+integer of 8 bytes only at a multiple of 8: the two of 4 stand together now, which saves 8 bytes of
+each row. SQLite cannot drop a foreign key. So the table is written anew on both; a million rows
+take about a second.
 """
 
 from __future__ import annotations
@@ -48,36 +50,35 @@ SQLITE = {
 
 
 def upgrade() -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.drop_constraint(FOREIGN_KEY, "price_change", type_="foreignkey")
-        op.execute(VIEW.format(**POSTGRESQL))
-    else:
-        _rebuild()
-        op.execute(VIEW.format(**SQLITE))
+    _rebuild()
+    on_postgresql = op.get_bind().dialect.name == "postgresql"
+    op.execute(VIEW.format(**(POSTGRESQL if on_postgresql else SQLITE)))
 
 
 def downgrade() -> None:
     op.execute("DROP VIEW price_history_v1")
-    if op.get_bind().dialect.name == "postgresql":
-        op.create_foreign_key(FOREIGN_KEY, "price_change", "series", ["series_id"], ["id"])
-    else:
-        _rebuild(sa.ForeignKeyConstraint(["series_id"], ["series.id"], name=FOREIGN_KEY))
+    _rebuild(sa.ForeignKeyConstraint(["series_id"], ["series.id"], name=FOREIGN_KEY))
 
 
 def _rebuild(*constraints: sa.ForeignKeyConstraint) -> None:
-    """SQLite's price_change with these constraints."""
+    """price_change with these constraints."""
     op.rename_table("price_change", "price_change_before")
+    if op.get_bind().dialect.name == "postgresql":  # where the name of a key is taken, by its index
+        op.drop_constraint("pk_price_change", "price_change_before", type_="primary")
     op.create_table(
         "price_change",
         sa.Column("series_id", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("import_id", sa.Integer(), nullable=True),
         sa.Column("valid_from", sa.BigInteger(), nullable=False),
         sa.Column("valid_to", sa.BigInteger(), nullable=True),
         sa.Column("price_micros", sa.BigInteger(), nullable=False),
-        sa.Column("import_id", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("series_id", "valid_from", name=op.f("pk_price_change")),
         *constraints,
         sqlite_with_rowid=False,
     )
-    columns = "series_id, valid_from, valid_to, price_micros, import_id"
-    op.execute(f"INSERT INTO price_change ({columns}) SELECT {columns} FROM price_change_before")  # noqa: S608
+    columns = "series_id, import_id, valid_from, valid_to, price_micros"
+    op.execute(
+        f"INSERT INTO price_change ({columns}) SELECT {columns} FROM price_change_before"  # noqa: S608
+        " ORDER BY series_id, valid_from"
+    )
     op.drop_table("price_change_before")
