@@ -76,6 +76,7 @@ class World:
     Attributes:
         port: of the gateway.
         tokens_per_second: of one answer of a server.
+        drain_s: for so long a drained replica may go on answering.
         restless: machines are moved for small savings and after a second, and spares are kept.
     """
 
@@ -83,6 +84,7 @@ class World:
     port: int
     tokens_per_second: float = 60.0
     restless: bool = True
+    drain_s: int = DRAIN_S
     atlas: Atlas = field(default_factory=load_atlas)
 
     @property
@@ -137,7 +139,7 @@ class World:
     def profile(self) -> Profile:
         """The model that is served, with deadlines of seconds."""
         found = load_profile(MODEL)
-        return replace(found, serving=replace(found.serving, drain_s=DRAIN_S, start_s=30))
+        return replace(found, serving=replace(found.serving, drain_s=self.drain_s, start_s=30))
 
     def quotes(self) -> Sequence[Quote]:
         """The market under the conditions."""

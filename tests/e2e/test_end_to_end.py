@@ -155,7 +155,6 @@ def test_a_service_outlives_its_machine_and_leaves_none(
         assert chat(stable)["machine"] == machine["InstanceId"], "the address has not changed"
         told = (tmp_path / "daemon.log").read_text()
         assert "was reclaimed" in told
-        assert "the cloud has none there now" in told
 
         # the daemon holds the lease: the command only orders, and watches
         run(environment, "down", "chat")
