@@ -37,7 +37,8 @@ def world(
     monkeypatch.setenv("ARBITER_API_KEY", KEY)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
-    made = World(tmp_path_factory.mktemp("m"), port, tokens_per_second=15.0, restless=False, drain_s=20)
+    folder = tmp_path_factory.mktemp("m")
+    made = World(folder, port, tokens_per_second=15.0, restless=False, drain_s=20)
     yield made
     EnvoyGateway(made.settings.gateway_dir, tuple, port=port).stop()
     executor = made.executor()
@@ -79,7 +80,8 @@ def test_a_move_under_streams_loses_nothing(world: World) -> None:
     with store.begin() as connection:
         fleet.add_service(connection, Service(SERVICE, MODEL, 1), datetime.now(UTC))
     ticking = Ticking(world, store)
-    clients = Clients(world.port, STREAMS, tokens=45)  # 3 s each: longer than a server that is ended has left
+    # 3 s each: longer than a server that is ended has left.
+    clients = Clients(world.port, STREAMS, tokens=45)
     ticking.until(1)
     (old,) = ticking.states()
     clients.start()
