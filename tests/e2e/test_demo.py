@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from arbiter.demo.folder import end_gateway
+
 PATIENCE_S = 60.0
 FAST = 240  # the reclaim comes twenty seconds after the start at any speed
 
@@ -113,6 +115,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., RunningDemo]]:
         for server in demo.servers():
             os.kill(server, signal.SIGKILL)
         demo.close()
+    for state in tmp_path.glob("arbiter-demo-*/*/gateway"):  # of a demo that a test has killed
+        end_gateway(state)
 
 
 def ask(demo: RunningDemo) -> Any:
