@@ -267,9 +267,7 @@ def get_decision(connection: Connection, decision_id: str) -> DecisionRow:
     return _decision(connection, rows[0])
 
 
-def last_sentence(
-    connection: Connection, service: str, now: datetime | None = None
-) -> str | None:
+def last_sentence(connection: Connection, service: str, now: datetime | None = None) -> str | None:
     """The sentence of the newest decision of a service, or None.
 
     Args:
