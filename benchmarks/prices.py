@@ -28,6 +28,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from arbiter.store import bulk
 from arbiter.store.engine import Store
+from arbiter.store.polls import PollRow, write_poll
 from arbiter.store.spool import PastPrices, SeriesFacts
 from arbiter.store.tables import coverage, price_now, series
 
@@ -201,6 +202,8 @@ def _stand(connection: Connection, year: Year, standing: Ints) -> None:
             for p, r, u in parts
         ],
     )  # fmt: skip
+    for provider in sorted({part[0] for part in parts}):
+        write_poll(connection, PollRow(provider, NOW, NOW, "ok"))
 
 
 def _import(speed: Speed, backend: str) -> Row:

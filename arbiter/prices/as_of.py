@@ -13,6 +13,7 @@ from arbiter.prices.question import Question
 from arbiter.prices.stats import amount
 from arbiter.prices.steps import within
 from arbiter.store import asked_prices
+from arbiter.store.remembered import last_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def as_of(market: Market, question: Question, limit: int | None = None) -> AsOfA
     instant = question.window.begin
     at = datetime.fromtimestamp(instant, UTC)
     lines = find_lines(market, question)
-    seen = asked_prices.last_seen(market.connection)
+    seen = last_seen(market.connection)
     rows = asked_prices.standing_at(market.connection, lines, seen, instant)
     # What stands now stands for this very second, too.
     listed = asked_prices.as_steps(rows, lines, seen, market.now + timedelta(seconds=1))

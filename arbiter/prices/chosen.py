@@ -18,8 +18,9 @@ from arbiter.prices.steps import Flags, Ints, Steps, within
 from arbiter.sovereignty import Allowed, Level, Rule, judge
 from arbiter.store import asked_prices
 from arbiter.store.asked_prices import OPEN, as_steps
-from arbiter.store.lines import Line, Lines, lines, remembered
+from arbiter.store.lines import Line, Lines, lines
 from arbiter.store.rates import read_rates
+from arbiter.store.remembered import chosen_lines, last_seen
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -104,7 +105,7 @@ def choose(market: Market, question: Question) -> Chosen:
     window = question.window
     ids = found.ids.tolist()
     rows = asked_prices.intervals(market.connection, ids, window.begin, window.end)
-    listed = as_steps(rows, found, asked_prices.last_seen(market.connection), market.now)
+    listed = as_steps(rows, found, last_seen(market.connection), market.now)
     inside = within(listed, window.begin, window.end)
     if not len(inside):
         raise NothingFound(
@@ -173,7 +174,7 @@ def find_lines(market: Market, question: Question) -> Lines:
     """
     whichever = replace(question, window=_ANY_TIME, zone=UTC, currency=None, per="gpu")
     asked = whichever, market.rule, market.atlas
-    return remembered(market.connection, asked, lambda: _read_lines(market, question))
+    return chosen_lines(market.connection, asked, lambda: _read_lines(market, question))
 
 
 _ANY_TIME = Window(0, 1)

@@ -26,16 +26,9 @@ OPEN = 1 << 62
 SEEN_S = 3600
 """For how long a price is believed after its region was last polled: the default age of a quote."""
 
-_COVERAGE = "SELECT provider, region, purchase, seen_at FROM coverage"
 _FEW = 5_000  # series that are named one by one; more are read by scanning what lies between
 _STANDS = ("c.series_id", "c.valid_from", str(OPEN), "c.price_micros")
 _INTERVAL = ("c.series_id", "c.valid_from", f"COALESCE(c.valid_to, {OPEN})", "c.price_micros")
-
-
-def last_seen(connection: Connection) -> dict[Part, int]:
-    """When each part of a provider was last polled whole, epoch seconds."""
-    cursor: Any = connection.exec_driver_sql(_COVERAGE).cursor
-    return {(row[0], row[1], row[2]): row[3] for row in cursor.fetchall()}
 
 
 def known(connection: Connection, column: str) -> list[str]:

@@ -21,8 +21,8 @@ from arbiter.provider import PricedOffer
 from arbiter.screening import Screening
 from arbiter.store import price_rows, rollups
 from arbiter.store.brought import Brought, SeriesKey
-from arbiter.store.lines import note_corrections
 from arbiter.store.polls import PollRow, last_polls, write_poll
+from arbiter.store.remembered import note_corrections
 from arbiter.store.tables import coverage, poll, price_change, price_import, price_now, series
 
 __all__ = ["PollRow", "PriceBook", "last_polls", "write_poll"]

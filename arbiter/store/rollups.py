@@ -18,6 +18,7 @@ from sqlalchemy import Connection, bindparam, delete, insert
 
 from arbiter.store import asked_prices
 from arbiter.store.lines import Line, Lines, Part, lines
+from arbiter.store.remembered import last_seen
 from arbiter.store.tables import price_day
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def roll_up(store: Store, now: datetime, within_s: float = math.inf) -> int:
     """
     began, written = time.monotonic(), 0
     with store.read() as connection:
-        seen = asked_prices.last_seen(connection)
+        seen = last_seen(connection)
         parts = [[one.id for one in some] for _, some in _unbuilt(connection, seen, now)]
     for ids in parts:
         if time.monotonic() - began >= within_s:
@@ -69,7 +70,7 @@ def build(connection: Connection, now: datetime, among: frozenset[int] | None = 
 
     alone(connection)
     written = 0
-    seen = asked_prices.last_seen(connection)
+    seen = last_seen(connection)
     for first_day, some in _unbuilt(connection, seen, now, among):
         untils = {one.id: _until(one, seen, now) for one in some}
         rows = _computed(connection, some, first_day, max(untils.values()), seen, now)
@@ -114,7 +115,7 @@ def daily(
 
     built = asked_prices.built_days(connection, [one.id for one in chosen], first_day, until_day)
     newest = asked_prices.newest_days(connection)
-    seen = asked_prices.last_seen(connection)
+    seen = last_seen(connection)
     parts = [built]
     unbuilt = [one for one in chosen if newest.get(one.id, -1) + 1 < until_day]
     starts = {one.id: max(first_day, newest.get(one.id, -1) + 1) for one in unbuilt}
