@@ -5,26 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from arbiter.domain import Purchase, Replica, ReplicaState, Service
-from arbiter.errors import ArbiterError, NoCapacity, QuotaExceeded
-from arbiter.executors.base import Notice
+from arbiter.domain import ReplicaState, Service
+from arbiter.errors import ArbiterError
 from arbiter.executors.fake import FakeExecutor
 from arbiter.gateway.base import BackendState
 from arbiter.gateway.fake import FakeGateway
 from arbiter.money import Price
-from arbiter.orders import Destination
-from arbiter.replay import replay
 from arbiter.settings import FleetSettings
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
+from tests.store.fleet_bench import CHEAP, fake, gateway, kinds, move, up
 from tests.store.loops import Bench
-
-CHEAP = ("eu-west-1", "euw1-az1", Purchase.SPOT)
 
 
 @pytest.fixture
@@ -34,40 +29,6 @@ def bench(database_url: str) -> Iterator[Bench]:
     made.policy = replace(made.policy, min_stay_s=60, max_spares=0)
     yield made
     store.close()
-
-
-def fake(bench: Bench) -> FakeExecutor:
-    assert isinstance(bench.executor, FakeExecutor)
-    return bench.executor
-
-
-def gateway(bench: Bench) -> FakeGateway:
-    assert bench.gateway is not None
-    return bench.gateway
-
-
-def kinds(bench: Bench) -> list[str]:
-    with bench.store.read() as connection:
-        return [event.kind for event in journal.events(connection)]
-
-
-def up(bench: Bench, replicas: int = 1) -> Replica:
-    bench.order(replicas)
-    bench.tick(3)
-    return bench.replicas()[0]
-
-
-def move(bench: Bench) -> tuple[str, str]:
-    """Make another place cheaper, until the old replica is taken out of traffic."""
-    old = up(bench).cluster
-    bench.tick(10)
-    bench.prices[CHEAP] = "0.10"
-    for _ in range(20):
-        bench.tick()
-        states = {one.cluster: one.state for one in bench.replicas()}
-        if states.get(old) is ReplicaState.DRAINING:
-            return old, next(cluster for cluster in states if cluster != old)
-    raise AssertionError("it was not moved")
 
 
 # --- the gateway ----------------------------------------------------------------------------
@@ -365,181 +326,3 @@ def test_an_order_given_between_plan_and_act_is_not_acted_against(bench: Bench) 
     bench.loop._tools = replace(bench.loop._tools, quotes=ordered_down)
     bench.loop.tick()
     assert fake(bench).submitted == ()
-
-
-# --- notices --------------------------------------------------------------------------------
-
-
-def notice(bench: Bench, seconds: float, ago: float = 3) -> Notice:
-    now = bench.clock.now()
-    given = now - timedelta(seconds=ago)
-    return Notice("terminate", given, now + timedelta(seconds=seconds))
-
-
-def test_a_notice_brings_a_replacement_and_then_a_drain(bench: Bench) -> None:
-    old = up(bench).cluster
-    fake(bench).notices[old] = notice(bench, 120)
-    gateway(bench).requests["chat", old] = 2
-    bench.tick(1)
-    assert kinds(bench)[-1] == "notice"
-    assert len(bench.replicas()) == 2, "a replacement is launched at once"
-    bench.tick(1)
-    states = {one.cluster: one.state for one in bench.replicas()}
-    assert states.pop(old) is ReplicaState.DRAINING, "drained, for it still answers"
-    assert list(states.values()) == [ReplicaState.HEALTHY]
-    gateway(bench).requests.clear()
-    bench.tick(3, seconds=1)
-    assert old in fake(bench).terminated
-
-
-def test_near_the_end_it_is_drained_though_nothing_has_replaced_it(slow: Bench) -> None:
-    slow.order()
-    slow.tick(1)
-    fake(slow).advance()
-    slow.tick(2)
-    (old,) = slow.replicas()
-    fake(slow).notices[old.cluster] = notice(slow, 40)
-    slow.tick(2)
-    assert slow.replicas()[0].state is ReplicaState.HEALTHY
-    slow.tick(2)
-    assert slow.replicas()[0].state is ReplicaState.DRAINING
-
-
-def test_the_three_ways_to_lose_a_machine_are_told_apart(bench: Bench) -> None:
-    up(bench, replicas=3)
-    announced, silent, gone = (one.cluster for one in bench.replicas())
-    fake(bench).notices[announced] = notice(bench, 120)
-    bench.health.sick[silent] = "no answer (TimeoutError)"
-    fake(bench).lose(gone)
-    bench.tick(1)
-    with bench.store.read() as connection:
-        losses = ("notice", "unhealthy", "spot_reclaimed")
-        events = journal.events(connection)
-    told = {event.cluster: event for event in events if event.kind in losses}
-    assert told[announced].kind == "notice"
-    assert "(terminate, 3 s ago)" in told[announced].sentence
-    assert told[silent].kind == "unhealthy"
-    assert "stopped answering, within 10.0 s" in told[silent].sentence
-    assert told[gone].kind == "spot_reclaimed"
-    assert "without notice, within 10.0 s" in told[gone].sentence
-
-
-def test_quota_and_capacity_are_remembered_apart(bench: Bench) -> None:
-    fake(bench).next_launch_error = QuotaExceeded("no vCPUs left")
-    bench.order()
-    bench.tick(1)
-    fake(bench).next_launch_error = NoCapacity("none there")
-    bench.tick(1)
-    with bench.store.read() as connection:
-        quota, capacity = fleet.refusals(connection, bench.clock.now())
-    assert quota.until - quota.at > 10 * (capacity.until - capacity.at)
-
-
-# --- moves by order -------------------------------------------------------------------------
-
-
-def test_a_move_by_order_makes_before_it_breaks(bench: Bench) -> None:
-    bench.policy = replace(bench.policy, min_stay_s=3600)  # the dearer place is left after that
-    old = up(bench).cluster
-    made = bench.loop.move("chat", Destination("aws", "eu-west-1"), write=True)
-    new = made.actions[0].cluster
-    for _ in range(8):
-        bench.tick()
-        assert ReplicaState.HEALTHY in {one.state for one in bench.replicas()}
-    (one,) = bench.replicas()
-    assert (one.cluster, one.offer.region) == (new, "eu-west-1")
-    assert fake(bench).terminated == (old,)
-    with bench.store.read() as connection:
-        for row in journal.decisions(connection):
-            again = replay(journal.inputs(connection, row.id))
-            assert journal.encode(again) == journal.encode(row.plan)
-
-
-def test_a_rehearsed_move_changes_nothing(bench: Bench) -> None:
-    up(bench)
-    made = bench.loop.move("chat", Destination(), write=False)
-    assert made.actions[0].replaces is not None
-    bench.tick(3)
-    assert len(fake(bench).submitted) == 1
-
-
-@pytest.mark.parametrize(
-    ("to", "line"),
-    [
-        ("aws/eu-west-2", "is refused by country_outside_eu"),
-        ("aws/eu-north-1", "runs in aws/eu-north-1 already"),
-        ("gcp", "cannot move to gcp: no other offer is known there"),
-        ("aws/eu-west-1/a", "is no destination"),
-        ("", "is no destination"),
-    ],
-)
-def test_an_order_that_cannot_be_is_one_clear_line(bench: Bench, to: str, line: str) -> None:
-    up(bench)
-    with pytest.raises(ArbiterError) as error:
-        bench.loop.move("chat", Destination.parse(to), write=True)
-    assert line in str(error.value)
-    assert "\n" not in str(error.value)
-    assert error.value.hint
-    bench.tick(2)
-    assert len(fake(bench).submitted) == 1
-
-
-def test_one_move_at_a_time(bench: Bench) -> None:
-    up(bench)
-    bench.loop.move("chat", Destination(), write=True)
-    with pytest.raises(ArbiterError, match="moving already"):
-        bench.loop.move("chat", Destination(), write=True)
-
-
-# --- between two ticks ----------------------------------------------------------------------
-
-
-def test_a_look_between_two_ticks_finds_what_has_stopped(bench: Bench) -> None:
-    cluster = up(bench).cluster
-    assert not bench.loop.has_changed()
-    bench.health.sick[cluster] = "no answer"
-    assert bench.loop.has_changed()
-    bench.tick(1)
-    assert not bench.loop.has_changed(), "it is known by now"
-
-
-def test_a_look_between_two_ticks_finds_a_first_notice(bench: Bench) -> None:
-    cluster = up(bench).cluster
-    bench.health.notices[cluster] = notice(bench, 120)
-    assert bench.loop.has_changed()
-    bench.tick(1)
-    assert not bench.loop.has_changed()
-
-
-# --- a clock that is set ----------------------------------------------------------------------
-
-
-def test_a_launch_that_hangs_is_given_up_though_the_clock_was_set_back(slow: Bench) -> None:
-    slow.order()
-    slow.tick(2)
-    slow.clock.advance(-3600)
-    slow.tick(16)
-    assert len(fake(slow).submitted) == 2
-    assert kinds(slow).count("clock_set_back") == 1
-
-
-def test_a_refusal_from_the_future_is_forgotten(slow: Bench) -> None:
-    fake(slow).next_launch_error = NoCapacity("none there")
-    slow.order()
-    slow.tick(1)
-    slow.clock.advance(-3600)
-    with slow.store.read() as connection:
-        assert fleet.refusals(connection, slow.clock.now()) == []
-
-
-def test_a_drain_has_its_time_though_the_clock_is_set_ahead(bench: Bench) -> None:
-    seconds = 0.0
-    bench.loop._drains._monotonic = lambda: seconds
-    old, _ = move(bench)
-    gateway(bench).requests["chat", old] = 1
-    bench.clock.advance(7200)
-    bench.tick(3)
-    assert old not in fake(bench).terminated
-    seconds = 21.0  # drain_s is 20
-    bench.tick(2)
-    assert old in fake(bench).terminated
