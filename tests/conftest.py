@@ -66,9 +66,8 @@ ONE_AFTER_THE_OTHER = frozenset({"chaos", "e2e", "gateway_real", "packaging"})
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers (`-n`), a file stays with one of them, and so do the heavy folders."""
     for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        heavy = place.parts[0] in ONE_AFTER_THE_OTHER
-        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else str(place)))
+        heavy = ONE_AFTER_THE_OTHER.intersection(item.path.parts)
+        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else str(item.path)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
