@@ -1,4 +1,4 @@
-"""The three statements of a poll that finds changes, each for all of its rows at once.
+"""The statements with which a poll writes prices, each for all of its rows at once.
 
 SQLite repeats a prepared statement, which costs it microseconds a row. PostgreSQL is sent whole
 columns as arrays: one statement, whatever the number of rows.
@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection
+
+CLOCK_STEP_S = 3600
+"""Seconds by which a clock may be set back and still be the same clock. Beyond that, one of the
+two was wrong, and the present one is believed for the age of quotes."""
 
 
 class Closed(NamedTuple):
@@ -78,8 +82,31 @@ def fall(connection: Connection, series_ids: Sequence[int]) -> None:
     )
 
 
+def see(connection: Connection, rows: Sequence[tuple[str, str, str, int]]) -> None:
+    """Note when parts of a provider were seen whole: (provider, region, purchase, epoch seconds).
+
+    A clock that was set back a little does not make them older; an instant far ahead of the clock
+    was never seen, and gives way.
+    """
+    insert = "INSERT INTO coverage (provider, region, purchase, seen_at)"
+    update = (
+        " ON CONFLICT (provider, region, purchase) DO UPDATE SET seen_at = CASE"
+        f" WHEN coverage.seen_at BETWEEN excluded.seen_at AND excluded.seen_at + {CLOCK_STEP_S}"
+        " THEN coverage.seen_at ELSE excluded.seen_at END"
+    )
+    _run(
+        connection,
+        rows,
+        f"{insert} VALUES (?, ?, ?, ?){update}",
+        f"{insert} SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[]){update}",  # noqa: S608
+    )
+
+
 def _run(
-    connection: Connection, rows: Sequence[tuple[int | None, ...]], sqlite: str, postgresql: str
+    connection: Connection,
+    rows: Sequence[tuple[int | str | None, ...]],
+    sqlite: str,
+    postgresql: str,
 ) -> None:
     if not rows:
         return

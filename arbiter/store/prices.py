@@ -10,11 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, case, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from arbiter.domain import Purchase
 from arbiter.provider import PricedOffer
@@ -23,16 +21,12 @@ from arbiter.store import price_rows, rollups
 from arbiter.store.brought import Brought, SeriesKey
 from arbiter.store.polls import PollRow, last_polls, write_poll
 from arbiter.store.remembered import note_corrections
-from arbiter.store.tables import coverage, poll, price_change, price_import, price_now, series
+from arbiter.store.tables import poll, price_change, price_import, price_now, series
 
 __all__ = ["PollRow", "PriceBook", "last_polls", "write_poll"]
 
 Facts = tuple[str, int, str]
 """What a series is said to be: GPU, GPU count, source."""
-
-CLOCK_STEP_S = 3600
-"""Seconds by which a clock may be set back and still be the same clock. Beyond that, one of the
-two was wrong, and the present one is believed for the age of quotes."""
 
 _AT_ONCE = 10_000  # values in one IN list: SQLite takes 32,766
 _WRITING_LOCK = 7_462_002  # PostgreSQL advisory lock: one writer of prices at a time
@@ -129,7 +123,8 @@ class PriceBook:
         if offers is not self._last[0] or covered != self._last[1]:
             changes, withdrawn = self._compare(connection, offers, covered, seen_at)
         self._last = offers, covered
-        _beat(connection, self.provider, covered, seen_at)
+        parts = sorted((region, purchase.value) for region, purchase in covered)
+        price_rows.see(connection, [(self.provider, *part, seen_at) for part in parts])
         written = replace(row, offers=len(offers), changes=changes, withdrawn=withdrawn)
         self._poll_id = write_poll(connection, written)
         return written
@@ -264,12 +259,6 @@ def alone(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_WRITING_LOCK)))
 
 
-def _upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT that may be told what to do on a conflict."""
-    insert_of = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-    return insert_of(table)
-
-
 def _since(
     priced_at: datetime | None, known: Standing | None, ended: int | None, seen_at: int
 ) -> int:
@@ -280,38 +269,3 @@ def _since(
     if ended is not None and since < ended:
         return max(seen_at, ended)
     return since
-
-
-def _beat(
-    connection: Connection,
-    provider: str,
-    covered: frozenset[tuple[str, Purchase]],
-    seen_at: int,
-) -> None:
-    """Note that these parts of the provider were seen whole.
-
-    A clock that was set back a little does not make them older; an instant far ahead of the clock
-    was never seen, and gives way.
-    """
-    rows = [
-        {"provider": provider, "region": region, "purchase": purchase, "seen_at": seen_at}
-        for region, purchase in sorted(covered)
-    ]
-    if not rows:
-        return
-    statement = _upsert(connection, coverage)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["provider", "region", "purchase"],
-            set_={
-                "seen_at": case(
-                    (
-                        coverage.c.seen_at.between(seen_at, seen_at + CLOCK_STEP_S),
-                        coverage.c.seen_at,
-                    ),
-                    else_=statement.excluded.seen_at,
-                )
-            },
-        ),
-        rows,
-    )

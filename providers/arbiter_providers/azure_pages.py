@@ -108,16 +108,18 @@ class Pages:
         self, reads: Mapping[tuple[str, int], _Read], choices: list[_Choice], now: datetime
     ) -> Sold:
         best: dict[_Key, PricedOffer] = {}
-        rows: _Rows = {}
-        for choice, read in zip(choices, reads.values(), strict=True):
+        for choice in choices:
             best.update(choice.best)
-            rows.update(read.rows)
         skips = [*chain.from_iterable(choice.skips for choice in choices)]
-        torn = len(rows) < sum(len(read.rows) for read in reads.values())
-        if torn or len(best) < sum(len(choice.best) for choice in choices):
-            # An offer has rows on several pages.
-            whole = _choose(rows.values(), self._only, now)
-            best, skips = dict(whole.best), list(whole.skips)
+        # An offer may have rows on several pages, and a row that is none may come again.
+        overlap = len(best) < sum(len(choice.best) for choice in choices)
+        if overlap or skips:
+            rows: _Rows = {}
+            for read in reads.values():
+                rows.update(read.rows)
+            if overlap or len(rows) < sum(len(read.rows) for read in reads.values()):
+                whole = _choose(rows.values(), self._only, now)
+                best, skips = dict(whole.best), list(whole.skips)
         skips += [NOT_GPU] * sum(read.others for read in reads.values())
         more = {region: read.more for (region, _), read in reads.items()}
         return Sold(tuple(best.values()), tuple(skips), more)
