@@ -141,7 +141,9 @@ class EnvoyGateway:
             version = current.admin.version()
             rejected = _refusals(current)
         except GatewayError as error:
-            return GatewayHealth(False, error=str(error), retiring=retiring)
+            ended = not current.alive  # since it was looked for
+            said = "the gateway does not run" if ended else str(error)
+            return GatewayHealth(False, error=said, retiring=retiring)
         return GatewayHealth(True, version, rejected, self._error, retiring)
 
     def stop(self) -> None:
