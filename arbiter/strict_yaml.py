@@ -89,17 +89,23 @@ def read(path: Path) -> Document:
         problems = tuple(_oddities(path, node))
         data = loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in (error.problem or ""):  # PyYAML has a limit of its own since 6.0.4
+            raise _too_deep(path) from None
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise Unreadable(f"{path}:{line}: is not YAML: {error.problem}") from None
     except RecursionError:
-        raise Unreadable(f"{path} is nested too deeply to be a profile or a policy") from None
+        raise _too_deep(path) from None
     except (yaml.YAMLError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise Unreadable(f"{path}:1: is not YAML: {first}") from None
     finally:
         loader.dispose()
     return Document(path, data, problems, node)
+
+
+def _too_deep(path: Path) -> Unreadable:
+    return Unreadable(f"{path} is nested too deeply to be a profile or a policy")
 
 
 def _text(path: Path) -> str:
