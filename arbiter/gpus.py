@@ -77,8 +77,8 @@ RECORDED_ONLY = frozenset(
 )
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(rf"\b({pattern})"), name)
-    # over the text as _words leaves it; the first that is found wins
+    (re.compile(rf"\b({pattern})(?!\d)"), name)
+    # over the text as _words leaves it; the first that is found wins. "H1000" names no H100.
     for pattern, name in (
         (r"(RTX ?)?PRO ?6000", "RTXPRO6000"),
         (r"(RTX ?)?6000 ?ADA", "RTX6000Ada"),

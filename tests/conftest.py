@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from postgresql_server import NoPostgresql, PostgresqlServer, running_postgresql
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -35,6 +36,10 @@ FOREIGN = (
 # How the suite itself is run, not a setting of arbiter.
 KEPT = frozenset({"ARBITER_CI", "ARBITER_E2E_CACHE"})
 XDG = ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+
+# No example may fail because the machine was busy. In CI hypothesis draws the same ones every time.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 _home: tempfile.TemporaryDirectory[str] | None = None
 

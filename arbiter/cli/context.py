@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from arbiter.policy import Policy
     from arbiter.regions import Atlas
     from arbiter.settings import Settings
+    from arbiter.store.polls import PollRow
     from arbiter.store.quotes import Kinds
 
 SIMULATED = "SIMULATED: prices and servers are not real"
@@ -84,7 +85,7 @@ def quick_standing(settings: Settings, atlas: Atlas, kinds: Kinds | None = None)
     return Standing(quick.read_quotes(query, atlas, kinds), polls, quick.read_refusals(query))
 
 
-def degraded(polls: Sequence[PollLine]) -> list[dict[str, str]]:
+def degraded(polls: Sequence[PollLine | PollRow]) -> list[dict[str, str]]:
     """What is missing of the providers that are not well, one entry for each reason."""
     return [
         {

@@ -80,9 +80,9 @@ def _asked_service(
 
 def _missing(store: Store) -> list[str]:
     """What the plan cannot know of, because a provider is not well."""
-    from arbiter.cli.context import reason_of
+    from arbiter.cli.context import degraded
     from arbiter.store.prices import last_polls
 
     with store.begin() as connection:
-        polls = last_polls(connection)
-    return [f"degraded: {p.provider}: {reason_of(p.reasons)}" for p in polls if p.state != "ok"]
+        missing = degraded(last_polls(connection))
+    return [f"degraded: {one['provider']}: {one['reason']}" for one in missing]

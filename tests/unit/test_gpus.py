@@ -78,6 +78,8 @@ def test_spellings_of_the_providers(spelt: str, name: str) -> None:
         "NVIDIA RTX A4000",
         "NVIDIA RTX 4000 Ada Generation",
         "RTX A1000",
+        "H1000",
+        "MI3250X",
         "Quadro RTX 6000",
         "RTX 6000 24GB",
         "Quadro T400",
