@@ -21,6 +21,7 @@ from arbiter.reconcile import Loop, Tools
 from arbiter.regions import Atlas
 from arbiter.render import TaskInputs, render_task
 from arbiter.routing import Routing
+from arbiter.scrape import HttpCounters
 from arbiter.settings import Settings
 from arbiter.sovereignty import Refused, judge, parse_level
 from arbiter.store.engine import Store
@@ -174,5 +175,6 @@ def make_loop(
             tell=tell,
             routing=make_routing(settings) if routing is None else routing,
             fleet=settings.fleet,
+            counters=HttpCounters(api_key(settings)),
         )
     )

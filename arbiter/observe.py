@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from arbiter.counting import Counting
 from arbiter.domain import ActionKind, ActionState, Replica, ReplicaState, Service
 from arbiter.executors.base import Phase, Sighting
 from arbiter.failures import fail, failure_sentence, keep
@@ -28,6 +29,7 @@ class Observer:
         self._tools = tools
         self._store = tools.store
         self._well: dict[str, float] = {}
+        self._counting = Counting(tools)
 
     def observe(self, service: Service, profile: Profile) -> None:
         """See what really runs, and write every change with its event in one transaction.
@@ -64,6 +66,12 @@ class Observer:
                 self._write(current, change, policy)
         self._remember(looked_at, checks)
         keep(self._store, tools.clock, lessons(tools.clock.now(), replicas, changes))
+        answering = {
+            cluster: sightings[cluster].endpoint or ""
+            for cluster, check in checks.items()
+            if check.serving
+        }
+        self._counting.count(service, profile, answering)
 
     def _leave_the_future(self) -> None:
         now = self._tools.clock.now()

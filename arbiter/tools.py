@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from arbiter.clock import Clock
+from arbiter.counters import NoCounters, ReadsCounters
 from arbiter.domain import Action, Quote, Service
 from arbiter.executors.base import Executor, LaunchSpec
 from arbiter.health import HealthCheck
@@ -34,6 +35,7 @@ class Tools:
         tell: gets every sentence that is journaled.
         routing: how clients are led to replicas.
         fleet: deadlines, and what may be ended.
+        counters: reads what servers say of their load.
         monotonic: seconds on a clock that nobody sets, for patience with what is going on.
     """
 
@@ -50,4 +52,5 @@ class Tools:
     tell: Tell
     routing: Routing = field(default_factory=Routing)
     fleet: FleetSettings = field(default_factory=FleetSettings)
+    counters: ReadsCounters = field(default_factory=NoCounters)
     monotonic: Callable[[], float] = time.monotonic

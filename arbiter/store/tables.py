@@ -282,6 +282,38 @@ refusal = Table(
     Index(None, "at"),
 )
 
+# The newest reading of every server's counters, and the rate since the one before.
+replica_counters = Table(
+    "replica_counters",
+    metadata,
+    Column("cluster", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("waiting", Integer, nullable=False),
+    Column("generation_tokens", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger),
+    Column("kv_usage", Float),
+    Column("tokens_per_s", Float),  # NULL until there are two readings
+    Index(None, "service"),
+)
+
+# What a server did in five minutes, summed over the windows between readings that ended in them.
+served = Table(
+    "served",
+    metadata,
+    Column("cluster", Text, primary_key=True),
+    Column("since", BigInteger, primary_key=True, autoincrement=False),  # epoch s, of 300
+    Column("service", Text, nullable=False),
+    Column("seconds", Float, nullable=False),  # counted
+    Column("tokens", BigInteger, nullable=False),  # output
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("saturated_seconds", Float, nullable=False),
+    Column("saturated_tokens", BigInteger, nullable=False),
+    Index(None, "service", "since"),
+    sqlite_with_rowid=False,
+)
+
 # --- journal: append-only, written in the transaction that changes the state ------------------
 
 decision = Table(

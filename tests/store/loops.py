@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from arbiter.counters import Counters
 from arbiter.domain import Action, Purchase, Quote, Service
 from arbiter.executors.base import Executor, LaunchSpec, Notice
 from arbiter.executors.fake import FakeExecutor
@@ -43,6 +44,19 @@ class ToldHealth:
         }
 
 
+class ToldCounters:
+    """Servers tell what they are told to; one of which nothing is told does not tell."""
+
+    def __init__(self) -> None:
+        self.tells: dict[str, Counters] = {}
+        self.asked: list[dict[str, str]] = []
+
+    def read(self, endpoints: Mapping[str, str], now: datetime) -> Mapping[str, Counters]:
+        self.asked.append(dict(endpoints))
+        told = {one: self.tells[one] for one in endpoints if one in self.tells}
+        return {cluster: replace(counters, at=now) for cluster, counters in told.items()}
+
+
 def standing_offer(region: str, zone: str | None, purchase: Purchase):  # type: ignore[no-untyped-def]
     from arbiter.domain import Offer
 
@@ -58,6 +72,7 @@ class Bench:
     store: Store
     executor: Executor = field(default_factory=lambda: FakeExecutor(immediate=True))
     health: ToldHealth = field(default_factory=ToldHealth)
+    counters: ToldCounters = field(default_factory=ToldCounters)
     clock: FakeClock = field(default_factory=lambda: FakeClock(datetime(2026, 11, 1, tzinfo=UTC)))
     policy: Policy = field(default_factory=Policy)
     prices: dict[tuple[str, str | None, Purchase], str] = field(
@@ -88,6 +103,7 @@ class Bench:
                 tell=self.told.append,
                 routing=Routing(self.gateway, "k"),
                 fleet=self.fleet,
+                counters=self.counters,
                 monotonic=lambda: self.clock.now().timestamp(),
             )
         )

@@ -14,6 +14,7 @@ from checkout import REPOSITORY
 
 PURE = (
     "believed",
+    "counters",
     "countries",
     "domain",
     "explain",
@@ -65,6 +66,7 @@ PARTS: dict[str, frozenset[str]] = {
     "arbiter.errors": frozenset({"ArbiterError", "UnknownName"}),
     "arbiter.profiles": frozenset({"Architecture", "Profile", "Quantization", "Variant"}),
     "arbiter.provider": frozenset({"PricedOffer", "Skip"}),
+    "prometheus_client.parser": frozenset({"text_string_to_metric_families"}),
     "msgspec": frozenset(),  # explain turns dataclasses into plain values with it
 }
 BANNED_CALLS = frozenset(

@@ -1,0 +1,114 @@
+"""What servers say of their load, and how many tokens they have made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Table, func, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from arbiter.counters import Counters, Window
+from arbiter.store.tables import replica_counters, served
+
+SPAN_S = 300
+"""Seconds of one row of what was served."""
+
+_SUMS = ("seconds", "tokens", "prompt_tokens", "saturated_seconds", "saturated_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The newest reading of one server.
+
+    Attributes:
+        tokens_per_s: output tokens per second since the reading before; None where it is the first.
+    """
+
+    cluster: str
+    service: str
+    counters: Counters
+    tokens_per_s: float | None
+
+
+def readings(connection: Connection, service: str | None = None) -> dict[str, Reading]:
+    """The newest reading of every server that was ever read, by cluster: look at its age.
+
+    Args:
+        service: of one service; None is all.
+    """
+    query = select(replica_counters).order_by(replica_counters.c.cluster)
+    if service is not None:
+        query = query.where(replica_counters.c.service == service)
+    return {row["cluster"]: _reading(row) for row in connection.execute(query).mappings()}
+
+
+def write_reading(connection: Connection, reading: Reading, seen: Window | None) -> None:
+    """Put a reading in the place of the one before, and add up what happened in between."""
+    now, one = reading.counters, reading
+    values = {
+        "service": one.service,
+        "at": now.at,
+        "running": now.running,
+        "waiting": now.waiting,
+        "generation_tokens": now.generation_tokens,
+        "prompt_tokens": now.prompt_tokens,
+        "kv_usage": now.kv_usage,
+        "tokens_per_s": one.tokens_per_s,
+    }
+    statement = _insert(connection, replica_counters).values(cluster=one.cluster, **values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["cluster"], set_={name: statement.excluded[name] for name in values}
+        )
+    )
+    if seen is not None:
+        _add(connection, reading, seen)
+
+
+def _add(connection: Connection, reading: Reading, seen: Window) -> None:
+    end = int(reading.counters.at.timestamp())
+    statement = _insert(connection, served).values(
+        cluster=reading.cluster,
+        since=end - end % SPAN_S,
+        service=reading.service,
+        seconds=seen.seconds,
+        tokens=seen.tokens,
+        prompt_tokens=seen.prompt_tokens,
+        saturated_seconds=seen.seconds if seen.saturated else 0.0,
+        saturated_tokens=seen.tokens if seen.saturated else 0,
+    )
+    sums = {name: served.c[name] + statement.excluded[name] for name in _SUMS}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["cluster", "since"], set_=sums)
+    )
+
+
+def tokens_since(connection: Connection, since: datetime) -> Mapping[str, int]:
+    """Service -> output tokens in the spans that began at an instant or later."""
+    query = (
+        select(served.c.service, func.sum(served.c.tokens))
+        .where(served.c.since >= int(since.timestamp()))
+        .group_by(served.c.service)
+    )
+    return {name: int(tokens) for name, tokens in connection.execute(query)}
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    insert_of = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
+    return insert_of(table)
+
+
+def _reading(row: RowMapping) -> Reading:
+    counters = Counters(
+        row["at"],
+        row["running"],
+        row["waiting"],
+        row["generation_tokens"],
+        row["prompt_tokens"],
+        row["kv_usage"],
+    )
+    return Reading(row["cluster"], row["service"], counters, row["tokens_per_s"])

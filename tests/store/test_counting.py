@@ -1,0 +1,120 @@
+"""What servers say of their load is kept, at every tick, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import select
+
+from arbiter.counters import Counters
+from arbiter.store.engine import Store
+from arbiter.store.served import readings, tokens_since
+from arbiter.store.tables import served
+from tests.store.fleet_bench import up
+from tests.store.loops import Bench
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def bench(database_url: str) -> Iterator[Bench]:
+    store = Store(database_url)
+    yield Bench(store)
+    store.close()
+
+
+def tells(bench: Bench, cluster: str, tokens: int, running: int = 0, waiting: int = 0) -> None:
+    bench.counters.tells[cluster] = Counters(NOW, running, waiting, tokens, tokens * 2, 0.5)
+
+
+def rows(bench: Bench) -> list[tuple[int, float, int, int, float, int]]:
+    with bench.store.read() as connection:
+        found = connection.execute(
+            select(
+                served.c.since,
+                served.c.seconds,
+                served.c.tokens,
+                served.c.prompt_tokens,
+                served.c.saturated_seconds,
+                served.c.saturated_tokens,
+            ).order_by(served.c.since)
+        )
+        return [tuple(row) for row in found]
+
+
+def test_a_replica_that_answers_is_read_at_every_tick(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    tells(bench, cluster, 1000, running=2, waiting=1)
+    bench.tick()
+    read_at = bench.clock.now()
+    tells(bench, cluster, 1400, running=3)
+    bench.tick()
+    with bench.store.read() as connection:
+        found = readings(connection, "chat")
+        assert readings(connection, "another") == {}
+    assert found[cluster].counters == Counters(read_at, 3, 0, 1400, 2800, 0.5)
+    assert found[cluster].tokens_per_s == 40
+
+
+def test_what_was_served_adds_up_in_spans_of_five_minutes(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    for count in range(61):  # ten minutes
+        tells(bench, cluster, 100 * count)
+        bench.tick()
+    assert sum(row[2] for row in rows(bench)) == 6000
+    assert sum(row[1] for row in rows(bench)) == 600
+    assert {row[0] % 300 for row in rows(bench)} == {0}
+    assert len(rows(bench)) == 3
+    with bench.store.read() as connection:
+        assert tokens_since(connection, NOW) == {"chat": 6000}
+
+
+def test_saturated_windows_are_told_apart(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    for tokens, waiting in ((0, 0), (100, 3), (1100, 3), (2100, 0), (2200, 0)):
+        tells(bench, cluster, tokens, running=4, waiting=waiting)
+        bench.tick()
+    assert [row[1:] for row in rows(bench)] == [(40, 2200, 4400, 10, 1000)]
+
+
+def test_a_server_that_was_silent_for_a_while_is_counted_once(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    tells(bench, cluster, 100)
+    bench.tick()
+    del bench.counters.tells[cluster]
+    bench.tick(30)
+    tells(bench, cluster, 700)
+    bench.tick()
+    assert sum(row[2] for row in rows(bench)) == 600
+
+
+def test_a_restarted_server_and_a_clock_set_back_lose_no_sense(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    tells(bench, cluster, 5000)
+    bench.tick()
+    tells(bench, cluster, 30)
+    bench.tick()
+    assert [row[2] for row in rows(bench)] == [30]
+    bench.clock.advance(-3600)
+    tells(bench, cluster, 90)
+    bench.tick()
+    tells(bench, cluster, 150)
+    bench.tick()
+    assert sum(row[2] for row in rows(bench)) == 90
+
+
+def test_ticks_in_quick_succession_read_no_more_often_than_makes_sense(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    tells(bench, cluster, 100)
+    bench.tick(10, seconds=0.5)
+    assert sum(cluster in asked for asked in bench.counters.asked[3:]) <= 3
+
+
+def test_what_does_not_answer_is_not_asked(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    bench.health.sick[cluster] = "down"
+    bench.counters.asked.clear()
+    bench.tick()
+    assert all(cluster not in asked for asked in bench.counters.asked)
