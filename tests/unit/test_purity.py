@@ -28,6 +28,8 @@ PURE = (
     "pools",
     "quality",
     "replay",
+    "scaling",
+    "service_hours",
     "sentences",
     "sizing",
     "sovereignty",
