@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from arbiter.spot.beliefs import HOUR, Beliefs, Pool, hazard, unseen_h
+from arbiter.spot.goal import Goal
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,14 @@ def believed_lines(rows: list[Believed], most: int = 8) -> list[str]:
     if len(rows) > most:
         lines.append(f"and {len(rows) - most} more: --json shows all")
     return lines
+
+
+def goal_line(goal: Goal) -> str:
+    """How a service is steered, as text."""
+    return (
+        f"steered to {goal.aim}: an hour of a missing replica counted as "
+        f"{goal.missing_cost:.3g} on-demand hours"
+    )
 
 
 def _row(name: str, pool: Pool, factor: float, now: float) -> Believed:

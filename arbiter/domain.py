@@ -337,6 +337,8 @@ class Plan:
         candidates: the best few, cheapest first.
         eligible: how many passed every rule.
         refused_by_rule: rule -> number of offers it left out.
+        cost_share: what runs costs so much of the ordered replicas on demand, by the cheapest
+            on-demand offer's cost per token; None where nothing runs or is ordered.
         sentence: what was decided, one past-tense sentence; the log line, the journal row and
             the dashboard line are this string.
     """
@@ -348,3 +350,4 @@ class Plan:
     eligible: int
     refused_by_rule: Mapping[str, int]
     sentence: str
+    cost_share: float | None = None

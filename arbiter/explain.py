@@ -302,6 +302,7 @@ def plan_dict(plan: Plan) -> Dict:
         "sentence": plan.sentence,
         "eligible": plan.eligible,
         "refused_by_rule": dict(plan.refused_by_rule),
+        "cost_share": plan.cost_share,
         "actions": [action_dict(action) for action in plan.actions],
         "candidates": [candidate_dict(candidate) for candidate in plan.candidates],
     }

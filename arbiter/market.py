@@ -291,9 +291,12 @@ def _machine(offer: Offer) -> tuple[str, str, str, str]:
 
 
 def _on_demand_prices(quotes: Sequence[Quote]) -> dict[tuple[str, str, str, str], Price]:
-    """Machine -> on-demand price per hour."""
-    return {
-        _machine(quote.offer): quote.price
-        for quote in quotes
-        if quote.offer.purchase is Purchase.ON_DEMAND and quote.price is not None
-    }
+    """Machine -> on-demand price per hour: the least of its zones', whatever their order."""
+    found: dict[tuple[str, str, str, str], Price] = {}
+    for quote in quotes:
+        price = quote.price
+        if quote.offer.purchase is Purchase.ON_DEMAND and price is not None:
+            least = found.setdefault(_machine(quote.offer), price)
+            if (price.currency, price.micros) < (least.currency, least.micros):
+                found[_machine(quote.offer)] = price
+    return found

@@ -101,13 +101,14 @@ def plan(
         fleet, replicas=tuple(r for r in fleet.replicas if r.cluster not in fleet.ending)
     )
     steps = _Steps(now, fleet)
+    cost_share = None
     if fleet.service.down:
         _end_everything(steps, fleet)
     else:
         kept = _end_what_may_not_stay(steps, fleet, policy)
         _finish_replacements(steps, fleet, kept)
         _shrink(steps, fleet, policy, kept)
-        _mix(steps, fleet, policy, sifted, quotes, beliefs, kept)
+        cost_share = _mix(steps, fleet, policy, sifted, quotes, beliefs, kept)
     _clean_up(steps, fleet)
     actions = tuple(steps.actions)
     return Plan(
@@ -118,6 +119,7 @@ def plan(
         eligible=len(sifted.candidates),
         refused_by_rule=sifted.refused_by_rule(),
         sentence=sentence(fleet.service, fleet.replicas, actions, sifted),
+        cost_share=cost_share,
     )
 
 
@@ -263,22 +265,29 @@ def _mix(
     quotes: Sequence[Quote],
     beliefs: Beliefs,
     kept: list[Replica],
-) -> None:
-    """Bring what is kept nearer to the best mix: what is missing, spares, moves, endings."""
+) -> float | None:
+    """Bring what is kept nearer to the best mix: what is missing, spares, moves, endings.
+
+    Returns:
+        What runs now costs so much of all ordered replicas on demand.
+    """
+    running = [replica for replica in fleet.replicas if replica.state.alive]
     silent = _silent(steps.now, policy, kept)
     standing = Standing(
         now=steps.now,
+        service=fleet.service.name,
         replicas=fleet.service.replicas,
         candidates=sifted.candidates,
         machines=kept,
         doomed=frozenset(replica.cluster for replica in silent),
-        costs=_present_costs(fleet, quotes, kept),
+        costs=_present_costs(fleet, quotes, running),
         failures=spot_failures(policy, fleet.refusals, steps.now),
         moves_left=0 if steps.actions else moves_left(policy, fleet.moves, steps.now),
     )
     replaced = {replica.replaces for replica in kept}
     waiting = [replica for replica in silent if replica.cluster not in replaced]
-    for wish in Wishes(standing, policy, beliefs).all():
+    wishes = Wishes(standing, policy, beliefs)
+    for wish in wishes.all():
         if wish.candidate is None and wish.replica is not None:
             steps.end(wish.replica, wish.reason)
         elif wish.candidate is not None and wish.for_money and wish.replica is not None:
@@ -289,6 +298,7 @@ def _mix(
             steps.launch(wish.candidate, f"{old} stopped answering", replaces=old)
         elif wish.candidate is not None:
             steps.launch(wish.candidate, wish.reason)
+    return wishes.cost_share(running)
 
 
 def _silent(now: datetime, policy: Policy, kept: Sequence[Replica]) -> list[Replica]:

@@ -35,6 +35,10 @@ class Policy:
             failure in a row, up to refusal_max_s.
         missing_cost: what an hour of one missing replica is worth, in hours of an on-demand
             machine: the one knob of how much is spent on spares and on caution.
+        availability: share of time with all replicas ready to which missing_cost is steered; None:
+            it stays as it is.
+        budget: likewise, a mean cost as a share of all replicas on demand; not beside an
+            availability.
         max_spares: machines beyond the ordered number that may run against losses; 0 is none.
         cold_start_s: seconds from a launch to the first answer, where nothing is measured yet.
         unhealthy_s: seconds without an answer before a replica that was healthy is replaced.
@@ -56,6 +60,8 @@ class Policy:
     refusal_s: int = 300
     refusal_max_s: int = 21_600
     missing_cost: float = 20.0
+    availability: float | None = None
+    budget: float | None = None
     max_spares: int = 2
     cold_start_s: int = 600
     unhealthy_s: int = 60

@@ -25,8 +25,9 @@ from arbiter.planner import Fleet, plan
 from arbiter.policy import DAY, Policy
 from arbiter.profiles import Profile
 from arbiter.spot.beliefs import Beliefs
+from arbiter.steering import steered
 from arbiter.store import fleet, journal
-from arbiter.store.beliefs import read_beliefs
+from arbiter.store.beliefs import read_beliefs, save_goal
 from arbiter.sweep import Sweep
 from arbiter.tools import Tools
 from arbiter.transitions import as_planned
@@ -227,6 +228,7 @@ class Loop:
         fleet_now, policy, beliefs = self._fleet(service, profile)
         now = self._now()
         made = plan(now, quotes, fleet_now, policy, beliefs)
+        self._steer(made, fleet_now, policy, beliefs)
         inputs = journal.Inputs(now, tuple(quotes), fleet_now, policy, beliefs)
         with self._store.begin() as connection:
             if fleet.get_service(connection, service.name) != service:
@@ -237,3 +239,19 @@ class Loop:
             decision_id = journal.write_plan(connection, made, inputs)
         self._tools.tell(made.sentence)
         return made, decision_id
+
+    def _steer(self, made: Plan, fleet_now: Fleet, policy: Policy, beliefs: Beliefs) -> None:
+        """Note how the service fares against its goal, for the plans to come."""
+        service = fleet_now.service
+        goal = steered(
+            made.at,
+            beliefs,
+            service.name,
+            policy,
+            ready=sum(one.state is ReplicaState.HEALTHY for one in fleet_now.replicas),
+            replicas=service.replicas,
+            cost_share=made.cost_share,
+        )
+        if goal is not None and not service.down:
+            with self._store.begin() as connection:
+                save_goal(connection, service.name, goal, made.at)

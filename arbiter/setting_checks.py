@@ -94,6 +94,12 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("policy", "refusal_max_s"): _SPAN_OR_NONE,
     ("policy", "unhealthy_s"): _SPAN_OR_NONE,
     ("policy", "missing_cost"): _Bounds(lambda v: 0 <= v <= 10_000, "must be from 0 to 10000"),
+    ("policy", "availability"): _Bounds(
+        lambda v: 0.5 <= v <= 0.99999, "must be from 0.5 to 0.99999, a share of time"
+    ),
+    ("policy", "budget"): _Bounds(
+        lambda v: 0 < v <= 10, "must be above 0 and at most 10, a share of all on demand"
+    ),
     ("policy", "max_spares"): _COUNT,
     ("policy", "cold_start_s"): _SPAN,
 }
@@ -116,6 +122,8 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[Problem]:
     policy = _table(data, ("policy",))
     if policy.get("spot") is False and policy.get("on_demand") is False:
         yield Problem(("policy",), "allows neither spot nor on_demand")
+    if policy.get("availability") is not None and policy.get("budget") is not None:
+        yield Problem(("policy", "budget"), "cannot be steered to beside availability: leave one")
     first, longest = policy.get("refusal_s", 300), policy.get("refusal_max_s", 21_600)
     if isinstance(first, int) and isinstance(longest, int) and first > longest:
         yield Problem(("policy", "refusal_max_s"), "must not be below refusal_s")

@@ -15,7 +15,8 @@ from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
 from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of
 from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, faded, learn
-from arbiter.spot.decide import Held, Knobs, Offered, Situation, Step, next_step
+from arbiter.spot.decide import Held, Offered, Situation, Step, next_step
+from arbiter.steering import in_aim, knobs_of
 
 SPOT_SHARE = Decimal("0.35")
 """Spot's price over on-demand's, where no on-demand price is known to compare with: the mean of
@@ -50,6 +51,7 @@ class Standing:
     """What runs and what may be had when a plan is made.
 
     Attributes:
+        service: its name, under which its goal is kept.
         replicas: how many should answer.
         candidates: every eligible offer, cheapest first.
         machines: the replicas that count.
@@ -60,6 +62,7 @@ class Standing:
     """
 
     now: datetime
+    service: str
     replicas: int
     candidates: Sequence[Candidate]
     machines: Sequence[Replica]
@@ -77,7 +80,8 @@ class Wishes:
 
     def __init__(self, standing: Standing, policy: Policy, beliefs: Beliefs) -> None:
         self._standing, self._policy = standing, policy
-        self._beliefs = _up_to(standing.now, standing.machines, beliefs)
+        known = _up_to(standing.now, standing.machines, beliefs)
+        self._beliefs = in_aim(known, standing.service, policy)
         self._pools: dict[str, Candidate] = {}
         self._bought: Candidate | None = None
         for candidate in standing.candidates:
@@ -106,6 +110,12 @@ class Wishes:
                 break  # what may not end now is asked for again by a later plan
         return found
 
+    def cost_share(self, running: Sequence[Replica]) -> float | None:
+        """What these cost as a share of all ordered replicas on demand; None of no replicas."""
+        if not running or not self._standing.replicas:
+            return None
+        return sum(self._price_now(one) for one in running) / self._standing.replicas
+
     # --- what is asked --------------------------------------------------------------------------
 
     def _situation(self) -> Situation:
@@ -114,7 +124,7 @@ class Wishes:
         return Situation(
             now=self._standing.now.timestamp(),
             replicas=self._standing.replicas,
-            knobs=Knobs(missing_cost=policy.missing_cost),
+            knobs=knobs_of(policy),
             on_demand_cold_h=cold_h,
             offered=[
                 Offered(name, group_of(one.quote.offer), self._relative(one.usd_per_mtok), cold_h)
@@ -124,18 +134,23 @@ class Wishes:
             beliefs=self._beliefs,
             probing=False,
             on_demand=self._may_buy,
+            service=self._standing.service,
         )
 
     def _held(self, replica: Replica) -> Held:
         spot = replica.offer.purchase is Purchase.SPOT
-        cost = self._standing.costs.get(replica.cluster)
         return Held(
             id=replica.cluster,
             pool=pool_of(replica.offer) if spot else None,
             ready=replica.state is ReplicaState.HEALTHY,
             doomed=replica.cluster in self._standing.doomed,
-            price=1.0 if cost is None else self._relative(cost),
+            price=self._price_now(replica),
         )
+
+    def _price_now(self, replica: Replica) -> float:
+        """On-demand hours per hour; of one whose price is not known, those of on demand."""
+        cost = self._standing.costs.get(replica.cluster)
+        return 1.0 if cost is None else self._relative(cost)
 
     def _price_of_one(self) -> Decimal:
         """USD per million tokens that count as 1: the cheapest on-demand offer's."""

@@ -31,7 +31,8 @@ from arbiter.policy import DAY, Policy, next_refusal
 from arbiter.pools import group_of, pool_of
 from arbiter.profiles import Profile, load_profile
 from arbiter.sovereignty import Level, Rule
-from arbiter.spot.beliefs import Beliefs, Event, Happened, learn
+from arbiter.spot.beliefs import Beliefs, Event, Happened, learn, with_goal
+from arbiter.steering import steered
 
 MACHINE = ("stand-in", "L4", 1)
 MODEL = "llama8b"
@@ -96,10 +97,12 @@ class PlannedPolicy:
         self._replicas: dict[int, Replica] = {}  # by the machine's id
         self._launched = 0
         self._beliefs = Beliefs()
+        self._cost_share: float | None = None
 
     def tick(self, view: View) -> Orders:
         """Ask plan() until it has nothing more to do now."""
         now = START + timedelta(seconds=view.tick * self._setting.tick_s)
+        self._steer(view, now)
         lost = [self._replicas.pop(instance.id) for instance in view.lost]
         for replica in lost:
             self._remember(replica.offer.key, now, lost=True)
@@ -109,6 +112,7 @@ class PlannedPolicy:
         for _ in range(ROUNDS):
             fleet = self._fleet(view, now)
             decided = plan(now, quotes, fleet, self._policy, self._beliefs)
+            self._cost_share = decided.cost_share
             if not decided.actions:
                 return self._calm_until(view, now)
             for action in decided.actions:
@@ -142,6 +146,21 @@ class PlannedPolicy:
             refusals=tuple(self._refusals.values()),
             moves=tuple(self._moves),
         )
+
+    def _steer(self, view: View, now: datetime) -> None:
+        """Note how it fared since the last look, as the daemon does at every tick."""
+        healthy = [one.state is ReplicaState.HEALTHY for one in self._replicas.values()]
+        goal = steered(
+            now,
+            self._beliefs,
+            "backtest",
+            self._policy,
+            ready=sum(healthy),
+            replicas=view.replicas,
+            cost_share=self._cost_share,
+        )
+        if goal is not None:
+            self._beliefs = with_goal(self._beliefs, "backtest", goal)
 
     def _observe(self, now: datetime, lost: Sequence[Replica]) -> None:
         """Learn what still stands and what is gone, as the daemon does when it looks."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from arbiter.believed import Believed
-    from arbiter.store.journal import DecisionRow
+    from arbiter.spot.goal import Goal
+    from arbiter.store.journal import DecisionRow, Inputs
 
 EARLIER = 5
 """How many older decisions of a service are listed below the newest."""
@@ -43,14 +44,15 @@ def explain(ctx: click.Context, subject: str, replay: bool, as_json: bool) -> No
         with store.begin() as connection:
             row, earlier = _found(connection, subject)
             equal = _replayed(connection, row) if replay else None
-            pools = _believed(connection, row)
+            given = _given(connection, row)
     finally:
         store.close()
     simulated = app.settings.simulated
     if as_json:
-        print_json({**_as_dict(row, earlier, equal, simulated=simulated), "beliefs": pools})
+        learnt = {"beliefs": _pools(row, given), "goal": _goal(row, given)}
+        print_json({**_as_dict(row, earlier, equal, simulated=simulated), **learnt})
     else:
-        _show(row, earlier, equal, pools, simulated=simulated)
+        _show(row, earlier, equal, given, simulated=simulated)
     if equal is False:
         ctx.exit(1)
 
@@ -104,33 +106,45 @@ def _as_dict(
     return {**decision_dict(row), **marked, **replayed, "earlier": older}
 
 
-def _believed(connection: Connection, row: DecisionRow) -> list[Believed]:
-    """What was believed of spot when it was decided; nothing where the inputs are not kept."""
-    from arbiter.believed import believed
+def _given(connection: Connection, row: DecisionRow) -> Inputs | None:
+    """What the decision was made from; None where that is no longer kept."""
     from arbiter.errors import ArbiterError
     from arbiter.store import journal
 
     try:
-        return believed(journal.inputs(connection, row.id).beliefs, row.at)
+        return journal.inputs(connection, row.id)
     except ArbiterError:
-        return []
+        return None
+
+
+def _pools(row: DecisionRow, given: Inputs | None) -> list[Believed]:
+    from arbiter.believed import believed
+
+    return [] if given is None else believed(given.beliefs, row.at)
+
+
+def _goal(row: DecisionRow, given: Inputs | None) -> Goal | None:
+    return None if given is None else given.beliefs.goals.get(row.service)
 
 
 def _show(
     row: DecisionRow,
     earlier: Sequence[DecisionRow],
     equal: bool | None,
-    pools: list[Believed],
+    given: Inputs | None,
     *,
     simulated: bool,
 ) -> None:
-    from arbiter.believed import believed_lines
+    from arbiter.believed import believed_lines, goal_line
     from arbiter.explain import decision_lines
 
     if simulated:
         click.echo(SIMULATED)
     for line in decision_lines(row):
         click.echo(line)
+    goal, pools = _goal(row, given), _pools(row, given)
+    if goal is not None:
+        click.echo(f"  {goal_line(goal)}")
     if pools:
         click.echo("  believed of spot")
     for line in believed_lines(pools):

@@ -39,11 +39,13 @@ class Goal(NamedTuple):
         at: seconds up to which it has seen.
         wish: natural logarithm of the V that is aimed at.
         missing_cost: the V in force.
+        aim: what it is steered to, in words; a service whose aim changes begins anew.
     """
 
     at: float
     wish: float
     missing_cost: float
+    aim: str = ""
 
 
 def begun(knobs: Knobs, at: float) -> Goal:
@@ -71,7 +73,7 @@ def served(goal: Goal, knobs: Knobs, at: float, *, ready: int, replicas: int, co
     wish = goal.wish + pull * hours / PATIENCE_H
     wish = min(log(MOST), max(log(LEAST), wish))
     off = abs(wish - log(goal.missing_cost)) >= STEP
-    return Goal(max(at, goal.at), wish, exp(wish) if off else goal.missing_cost)
+    return Goal(max(at, goal.at), wish, exp(wish) if off else goal.missing_cost, goal.aim)
 
 
 def _allowed(availability: float) -> float:

@@ -1,26 +1,41 @@
-"""Keeping what was learnt of the pools of spot machines."""
+"""Keeping what was learnt of the pools of spot machines, and how services are steered."""
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
 from arbiter.spot.beliefs import Beliefs, from_plain, to_plain
+from arbiter.spot.goal import Goal
 from arbiter.store.tables import belief
 
 NAME = "spot"
+GOAL = "goal/"
+"""Before a service's name: its goal has a row of its own, which changes with every tick."""
 
 
 def read_beliefs(connection: Connection) -> Beliefs:
     """What is believed now; nothing yet in a new database."""
-    body = connection.execute(select(belief.c.body).where(belief.c.name == NAME)).scalar()
-    return Beliefs() if body is None else from_plain(json.loads(body))
+    rows = connection.execute(select(belief.c.name, belief.c.body).order_by(belief.c.name))
+    found: dict[str, Any] = {name: json.loads(body) for name, body in rows}
+    goals = {name.removeprefix(GOAL): body for name, body in found.items() if name.startswith(GOAL)}
+    return from_plain({**found.get(NAME, {"pools": {}}), "goals": goals})
 
 
 def save_beliefs(connection: Connection, beliefs: Beliefs, now: datetime) -> None:
-    """Put these in the place of what was believed."""
-    connection.execute(delete(belief).where(belief.c.name == NAME))
-    body = json.dumps(to_plain(beliefs), sort_keys=True)
-    connection.execute(insert(belief).values(name=NAME, body=body, updated_at=now))
+    """Put these in the place of what was believed; goals are left as they are."""
+    _put(connection, NAME, {**to_plain(beliefs), "goals": {}}, now)
+
+
+def save_goal(connection: Connection, service: str, goal: Goal, now: datetime) -> None:
+    """Keep how a service is steered."""
+    _put(connection, f"{GOAL}{service}", goal._asdict(), now)
+
+
+def _put(connection: Connection, name: str, body: dict[str, Any], now: datetime) -> None:
+    connection.execute(delete(belief).where(belief.c.name == name))
+    text = json.dumps(body, sort_keys=True)
+    connection.execute(insert(belief).values(name=name, body=text, updated_at=now))

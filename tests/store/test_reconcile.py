@@ -12,7 +12,9 @@ from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError, LaunchRejected, NoCapacity
 from arbiter.executors.fake import FakeExecutor
 from arbiter.planner import plan
+from arbiter.spot.goal import Goal
 from arbiter.store import fleet, journal
+from arbiter.store.beliefs import read_beliefs
 from arbiter.store.engine import Store
 from arbiter.store.tables import replica as table
 from tests.store.loops import Bench
@@ -67,6 +69,29 @@ def test_every_decision_replays_byte_for_byte(bench: Bench) -> None:
             given = journal.inputs(connection, row.id)
             again = plan(given.now, given.quotes, given.fleet, given.policy, given.beliefs)
             assert journal.encode(again) == journal.encode(row.plan)
+
+
+def test_a_goal_is_steered_kept_and_part_of_what_is_replayed(bench: Bench) -> None:
+    bench.policy = replace(bench.policy, availability=0.999)
+    bench.order()
+    bench.tick(2)
+    began = goal_of(bench)
+    bench.tick(1)
+    fake(bench).lose(bench.replicas()[0].cluster)
+    bench.tick(2, seconds=600)
+    short = goal_of(bench)
+    assert short.wish > began.wish
+    with bench.store.begin() as connection:
+        newest = journal.decisions(connection, "chat")[0]
+        given = journal.inputs(connection, newest.id)
+        assert given.beliefs.goals["chat"].aim == "an availability of 99.9 %"
+        again = plan(given.now, given.quotes, given.fleet, given.policy, given.beliefs)
+        assert journal.encode(again) == journal.encode(newest.plan)
+
+
+def goal_of(bench: Bench) -> Goal:
+    with bench.store.begin() as connection:
+        return read_beliefs(connection).goals["chat"]
 
 
 def test_no_capacity_moves_it_on_and_remembers(bench: Bench) -> None:

@@ -335,3 +335,14 @@ def test_sound_settings_import_nothing_heavy(home: dict[str, str]) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.split("\n")[:2] == ["set()", "set()"]
+
+
+def test_an_availability_and_a_budget_exclude_each_other(home: dict[str, str]) -> None:
+    write("[policy]\navailability = 0.999\nbudget = 0.5\n")
+    (line,) = problems(home)
+    assert line == (
+        "arbiter.toml:3: policy.budget: cannot be steered to beside availability: leave one"
+    )
+    write("[policy]\navailability = 99.9\n")
+    (line,) = problems(home)
+    assert line.endswith("policy.availability: must be from 0.5 to 0.99999, a share of time")
