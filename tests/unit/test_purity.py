@@ -37,6 +37,7 @@ PURE = (
     "spot.decide",
     "spot.goal",
     "spot.mix",
+    "steering",
     "wishes",
 )
 
