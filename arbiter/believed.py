@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from arbiter.spot.beliefs import HOUR, Beliefs, Pool, hazard, unseen_h
+from arbiter.spot.cold import cold_s, places
 from arbiter.spot.goal import Goal
 
 
@@ -26,6 +27,38 @@ class Believed:
     age_h: float
     losses_per_h: float
     factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """A model's cold start in one place.
+
+    Attributes:
+        place: provider/region.
+        expected_s: seconds from a launch to the first answer that are counted on.
+        measured_s: the newest measurements, the newest last.
+    """
+
+    model: str
+    place: str
+    expected_s: float
+    measured_s: tuple[float, ...]
+
+
+def cold_starts(beliefs: Beliefs, model: str, assumed_s: float) -> list[ColdStart]:
+    """Of every place where one was measured, by place."""
+    return [
+        ColdStart(model, place, cold_s(beliefs.colds, model, place, assumed_s), found)
+        for place, found in places(beliefs.colds, model).items()
+    ]
+
+
+def cold_line(one: ColdStart) -> str:
+    """A cold start as text."""
+    return (
+        f"cold start of {one.model} in {one.place}: {one.expected_s:.0f} s are expected, "
+        f"{len(one.measured_s)} measured, the newest {one.measured_s[-1]:.0f} s"
+    )
 
 
 def believed(beliefs: Beliefs, at: datetime) -> list[Believed]:

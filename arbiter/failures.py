@@ -13,6 +13,7 @@ from arbiter.domain import ActionState, Refusal, Replica, ReplicaState
 from arbiter.errors import LaunchError, LaunchRejected, QuotaExceeded
 from arbiter.policy import Policy, next_refusal
 from arbiter.spot.beliefs import Event, Happened, learn
+from arbiter.spot.cold import Answered
 from arbiter.store import fleet, journal
 from arbiter.store.beliefs import read_beliefs, save_beliefs
 from arbiter.store.engine import Store
@@ -56,17 +57,18 @@ def fail(
     )
 
 
-def keep(store: Store, clock: Clock, events: Sequence[Event]) -> None:
+def keep(store: Store, clock: Clock, events: Sequence[Event | Answered]) -> None:
     """Keep what was learnt; that machines still stand is written down now and then only."""
     if not events:
         return
-    told = any(event.kind is not Happened.STANDS for event in events)
+    told = any(isinstance(one, Answered) or one.kind is not Happened.STANDS for one in events)
     now = clock.now()
     with store.read() as connection:
         beliefs = read_beliefs(connection)
     stale = any(
         now.timestamp() - beliefs.pool(event.pool).seen_at >= STANDS_EVERY.total_seconds()
         for event in events
+        if isinstance(event, Event)
     )
     if told or stale:
         with store.begin() as connection:

@@ -10,6 +10,7 @@ from arbiter.domain import Offer, Purchase, Replica, ReplicaState
 from arbiter.errors import NoCapacity
 from arbiter.pools import group_of, pool_of
 from arbiter.spot.beliefs import Event, Happened
+from arbiter.spot.cold import Answered
 from arbiter.transitions import Seen
 
 
@@ -39,6 +40,29 @@ def lessons(
         for (pool, kind), offer in sorted(
             kinds.items(), key=lambda item: (item[0][0], order.index(item[0][1]))
         )
+    ]
+
+
+def answered(
+    now: datetime, model: str, changes: Iterable[tuple[Replica, Seen | None]]
+) -> list[Answered]:
+    """The cold starts that one observation saw the end of, on spot and on demand.
+
+    Args:
+        model: name of the profile.
+        changes: as of `lessons`.
+    """
+    return [
+        Answered(
+            now.timestamp(),
+            model,
+            group_of(replica.offer),
+            (now - replica.launched_at).total_seconds(),
+        )
+        for replica, change in changes
+        if change is not None
+        and replica.healthy_at is None
+        and change.replica.state is ReplicaState.HEALTHY
     ]
 
 

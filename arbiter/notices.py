@@ -14,7 +14,11 @@ from arbiter.executors.base import Notice
 
 NOTICE_PATH = "/notice"
 
-WATCHED = frozenset({"aws", "azure", "gcp"})
+NOTICE_S = {"aws": 120.0, "azure": 30.0, "gcp": 30.0}
+"""Provider -> seconds from the notice of an end to the end, by its documentation; the others give
+none."""
+
+WATCHED = frozenset(NOTICE_S)
 """Providers whose machines are told before they are taken."""
 
 SPANS = {"terminate": 120.0, "preempted": 30.0, "Preempt": 30.0}

@@ -10,7 +10,7 @@ from arbiter.domain import ActionKind, ActionState, Replica, ReplicaState, Servi
 from arbiter.executors.base import Phase, Sighting
 from arbiter.failures import fail, failure_sentence, keep
 from arbiter.health import Health, Probe
-from arbiter.lessons import lessons
+from arbiter.lessons import answered, lessons
 from arbiter.notices import is_watched
 from arbiter.policy import Policy, next_refusal
 from arbiter.profiles import Profile
@@ -65,7 +65,9 @@ class Observer:
             if change is not None:
                 self._write(current, change, policy)
         self._remember(looked_at, checks)
-        keep(self._store, tools.clock, lessons(tools.clock.now(), replicas, changes))
+        now = tools.clock.now()
+        told = lessons(now, replicas, changes)
+        keep(self._store, tools.clock, [*told, *answered(now, profile.name, changes)])
         answering = {
             cluster: sightings[cluster].endpoint or ""
             for cluster, check in checks.items()

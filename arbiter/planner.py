@@ -61,6 +61,8 @@ class Fleet:
         refusals: remembered capacity failures, newest last.
         moves: instants of the launches made for money.
         not_launchable: provider -> why nothing is launched there.
+        notice_s: provider -> seconds of warning before it takes a spot machine away, where they
+            are listened to; of the others none is counted on.
     """
 
     service: Service
@@ -71,6 +73,7 @@ class Fleet:
     refusals: tuple[Refusal, ...] = ()
     moves: tuple[datetime, ...] = ()
     not_launchable: Mapping[str, str] = field(default_factory=dict)
+    notice_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def plan(
@@ -276,6 +279,8 @@ def _mix(
     standing = Standing(
         now=steps.now,
         service=fleet.service.name,
+        model=fleet.profile.name,
+        notice_s=fleet.notice_s,
         replicas=fleet.service.replicas,
         candidates=sifted.candidates,
         machines=kept,

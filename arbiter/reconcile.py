@@ -19,6 +19,7 @@ from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
 from arbiter.drains import Drains
 from arbiter.endings import Endings
 from arbiter.errors import ArbiterError, StoreError
+from arbiter.notices import NOTICE_S
 from arbiter.observe import Observer
 from arbiter.orders import Destination, ordered_move
 from arbiter.planner import Fleet, plan
@@ -199,6 +200,7 @@ class Loop:
             ),
             moves=tuple(moves),
             not_launchable=self._tools.not_launchable,
+            notice_s=NOTICE_S if self._tools.executor.name == "skypilot" else {},
         )
         return found, policy, beliefs
 

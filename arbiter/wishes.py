@@ -15,6 +15,7 @@ from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
 from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of
 from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, faded, learn
+from arbiter.spot.cold import cold_s
 from arbiter.spot.decide import Held, Offered, Situation, Step, next_step
 from arbiter.steering import in_aim, knobs_of
 
@@ -52,6 +53,8 @@ class Standing:
 
     Attributes:
         service: its name, under which its goal is kept.
+        model: name of its profile, under which its cold starts are.
+        notice_s: provider -> seconds of warning before it takes a spot machine away.
         replicas: how many should answer.
         candidates: every eligible offer, cheapest first.
         machines: the replicas that count.
@@ -63,6 +66,8 @@ class Standing:
 
     now: datetime
     service: str
+    model: str
+    notice_s: Mapping[str, float]
     replicas: int
     candidates: Sequence[Candidate]
     machines: Sequence[Replica]
@@ -82,6 +87,7 @@ class Wishes:
         self._standing, self._policy = standing, policy
         known = _up_to(standing.now, standing.machines, beliefs)
         self._beliefs = in_aim(known, standing.service, policy)
+        self._cold_starts: dict[str, float] = {}
         self._pools: dict[str, Candidate] = {}
         self._bought: Candidate | None = None
         for candidate in standing.candidates:
@@ -120,22 +126,37 @@ class Wishes:
 
     def _situation(self) -> Situation:
         policy = self._policy
-        cold_h = policy.cold_start_s / HOUR
         return Situation(
             now=self._standing.now.timestamp(),
             replicas=self._standing.replicas,
             knobs=knobs_of(policy),
-            on_demand_cold_h=cold_h,
-            offered=[
-                Offered(name, group_of(one.quote.offer), self._relative(one.usd_per_mtok), cold_h)
-                for name, one in self._pools.items()
-            ],
+            on_demand_cold_h=self._cold_h(self._bought),
+            offered=[self._offered(name, one) for name, one in self._pools.items()],
             held=[self._held(one) for one in self._machines] + self._launched,
             beliefs=self._beliefs,
             probing=False,
             on_demand=self._may_buy,
             service=self._standing.service,
         )
+
+    def _offered(self, name: str, candidate: Candidate) -> Offered:
+        offer = candidate.quote.offer
+        return Offered(
+            name,
+            group_of(offer),
+            self._relative(candidate.usd_per_mtok),
+            self._cold_h(candidate),
+            self._standing.notice_s.get(offer.provider, 0.0) / HOUR,
+        )
+
+    def _cold_h(self, candidate: Candidate | None) -> float:
+        """Hours from a launch to the first answer, as measured in that region or elsewhere."""
+        place = "" if candidate is None else group_of(candidate.quote.offer)
+        if place not in self._cold_starts:
+            colds, assumed_s = self._beliefs.colds, self._policy.cold_start_s
+            seconds = cold_s(colds, self._standing.model, place, assumed_s)
+            self._cold_starts[place] = seconds / HOUR
+        return self._cold_starts[place]
 
     def _held(self, replica: Replica) -> Held:
         spot = replica.offer.purchase is Purchase.SPOT
@@ -283,5 +304,6 @@ def _up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beli
             (now.timestamp(), Happened.STANDS),
         )
     ]
-    known = learn(beliefs, sorted(events, key=lambda one: (one.at, one.pool)))
+    events.sort(key=lambda one: (one.at, one.pool))
+    known = learn(beliefs, events)
     return faded(known, now.timestamp())

@@ -32,6 +32,7 @@ from arbiter.pools import group_of, pool_of
 from arbiter.profiles import Profile, load_profile
 from arbiter.sovereignty import Level, Rule
 from arbiter.spot.beliefs import Beliefs, Event, Happened, learn, with_goal
+from arbiter.spot.cold import Answered
 from arbiter.steering import steered
 
 MACHINE = ("stand-in", "L4", 1)
@@ -92,6 +93,7 @@ class PlannedPolicy:
             for place, tier in zip(places, tiers, strict=True)
         }
         self._bought = list(first.values())
+        self._notice_s = {place.provider: setting.notice * setting.tick_s for place in places}
         self._refusals: dict[OfferKey, Refusal] = {}
         self._moves: list[datetime] = []
         self._replicas: dict[int, Replica] = {}  # by the machine's id
@@ -145,6 +147,7 @@ class PlannedPolicy:
             tuple(self._replicas.values()),
             refusals=tuple(self._refusals.values()),
             moves=tuple(self._moves),
+            notice_s=self._notice_s,
         )
 
     def _steer(self, view: View, now: datetime) -> None:
@@ -188,6 +191,15 @@ class PlannedPolicy:
             if view.is_ready(instance) and replica.healthy_at is None:
                 self._replicas[instance.id] = replace(
                     replica, state=ReplicaState.HEALTHY, healthy_at=now, changed_at=now
+                )
+                took_s = (now - replica.launched_at).total_seconds()
+                place = group_of(replica.offer)
+                answered = Answered(now.timestamp(), self._profile.name, place, took_s)
+                self._beliefs = learn(self._beliefs, [answered])
+            elif instance.lost_at is not None and replica.state is ReplicaState.HEALTHY:
+                silent = now - timedelta(seconds=self._policy.unhealthy_s)
+                self._replicas[instance.id] = replace(
+                    replica, state=ReplicaState.UNHEALTHY, changed_at=silent
                 )
 
     # --- what it decides ----------------------------------------------------------------------

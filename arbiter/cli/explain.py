@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from arbiter.believed import Believed
+    from arbiter.believed import Believed, ColdStart
     from arbiter.spot.goal import Goal
     from arbiter.store.journal import DecisionRow, Inputs
 
@@ -49,7 +49,11 @@ def explain(ctx: click.Context, subject: str, replay: bool, as_json: bool) -> No
         store.close()
     simulated = app.settings.simulated
     if as_json:
-        learnt = {"beliefs": _pools(row, given), "goal": _goal(row, given)}
+        learnt = {
+            "beliefs": _pools(row, given),
+            "goal": _goal(row, given),
+            "cold_starts": _cold_starts(given),
+        }
         print_json({**_as_dict(row, earlier, equal, simulated=simulated), **learnt})
     else:
         _show(row, earlier, equal, given, simulated=simulated)
@@ -123,6 +127,15 @@ def _pools(row: DecisionRow, given: Inputs | None) -> list[Believed]:
     return [] if given is None else believed(given.beliefs, row.at)
 
 
+def _cold_starts(given: Inputs | None) -> list[ColdStart]:
+    from arbiter.believed import cold_starts
+
+    if given is None:
+        return []
+    model, assumed_s = given.fleet.profile.name, given.policy.cold_start_s
+    return cold_starts(given.beliefs, model, assumed_s)
+
+
 def _goal(row: DecisionRow, given: Inputs | None) -> Goal | None:
     return None if given is None else given.beliefs.goals.get(row.service)
 
@@ -135,7 +148,7 @@ def _show(
     *,
     simulated: bool,
 ) -> None:
-    from arbiter.believed import believed_lines, goal_line
+    from arbiter.believed import believed_lines, cold_line, goal_line
     from arbiter.explain import decision_lines
 
     if simulated:
@@ -145,6 +158,8 @@ def _show(
     goal, pools = _goal(row, given), _pools(row, given)
     if goal is not None:
         click.echo(f"  {goal_line(goal)}")
+    for cold in _cold_starts(given):
+        click.echo(f"  {cold_line(cold)}")
     if pools:
         click.echo("  believed of spot")
     for line in believed_lines(pools):

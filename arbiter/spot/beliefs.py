@@ -20,6 +20,7 @@ from functools import cached_property
 from math import log
 from typing import Any, NamedTuple
 
+from arbiter.spot.cold import Answered, Colds, measured
 from arbiter.spot.goal import Goal
 
 HOUR = 3600.0
@@ -117,10 +118,17 @@ class Factors(NamedTuple):
 
 @dataclass(frozen=True)
 class Beliefs:
-    """All pools by name, and by service how V is steered where the user named a goal."""
+    """What was learnt.
+
+    Attributes:
+        pools: by name.
+        goals: service -> how V is steered, where the user named a goal.
+        colds: measured cold starts.
+    """
 
     pools: Mapping[str, Pool] = field(default_factory=dict)
     goals: Mapping[str, Goal] = field(default_factory=dict)
+    colds: Colds = field(default_factory=dict)
 
     def pool(self, name: str, region: str = "") -> Pool:
         """What is believed of a pool; nothing yet of one that was never heard of."""
@@ -152,15 +160,18 @@ def _shrunk(losses: float, expected: float, prior: float) -> float:
 
 def with_goal(beliefs: Beliefs, service: str, goal: Goal) -> Beliefs:
     """The beliefs with what a service aims at."""
-    return Beliefs(beliefs.pools, {**beliefs.goals, service: goal})
+    return replace(beliefs, goals={**beliefs.goals, service: goal})
 
 
-def learn(beliefs: Beliefs, events: Iterable[Event]) -> Beliefs:
+def learn(beliefs: Beliefs, events: Iterable[Event | Answered]) -> Beliefs:
     """The beliefs after these events, which come in the order of time."""
-    pools = dict(beliefs.pools)
+    pools, colds = dict(beliefs.pools), beliefs.colds
     for event in events:
-        pools[event.pool] = _after(pools.get(event.pool) or Pool(event.region), event)
-    return Beliefs(pools, beliefs.goals)
+        if isinstance(event, Answered):
+            colds = measured(colds, event)
+        else:
+            pools[event.pool] = _after(pools.get(event.pool) or Pool(event.region), event)
+    return replace(beliefs, pools=pools, colds=colds)
 
 
 def faded(beliefs: Beliefs, at: float) -> Beliefs:
@@ -173,7 +184,7 @@ def faded(beliefs: Beliefs, at: float) -> Beliefs:
             expected=pool.expected * fade,
             decayed_at=max(at, pool.decayed_at),
         )
-    return Beliefs(pools, beliefs.goals)
+    return replace(beliefs, pools=pools)
 
 
 def foreseen(age_from_h: float, age_to_h: float) -> float:
@@ -259,6 +270,7 @@ def to_plain(beliefs: Beliefs) -> dict[str, Any]:
     return {
         "pools": {name: pool._asdict() for name, pool in beliefs.pools.items()},
         "goals": {service: goal._asdict() for service, goal in beliefs.goals.items()},
+        "colds": {key: list(found) for key, found in beliefs.colds.items()},
     }
 
 
@@ -271,4 +283,5 @@ def from_plain(plain: Mapping[str, Any]) -> Beliefs:
     return Beliefs(
         {name: Pool(**fields) for name, fields in plain["pools"].items()},
         {service: Goal(**fields) for service, fields in plain.get("goals", {}).items()},
+        {key: tuple(found) for key, found in plain.get("colds", {}).items()},
     )

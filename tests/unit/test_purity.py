@@ -34,6 +34,7 @@ PURE = (
     "sizing",
     "sovereignty",
     "spot.beliefs",
+    "spot.cold",
     "spot.decide",
     "spot.goal",
     "spot.mix",
