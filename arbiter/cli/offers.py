@@ -210,7 +210,7 @@ def _money(quote: Quote) -> str:
 
 def _print_sizing(asked: Asked, count: int) -> None:
     """How the first offers were sized, once for each kind of machine."""
-    from arbiter.sizing import Fit, fit
+    from arbiter.sizing import Fit, error_sentence, fit
 
     if asked.profile is None:
         return
@@ -222,7 +222,7 @@ def _print_sizing(asked: Asked, count: int) -> None:
         variant = fitted.variant
         click.echo(
             f"{asked.profile.name} as {variant.quantization} ({variant.repository}) "
-            f"on {gpu} x{gpu_count}: an estimate, see arbiter.sizing for its error"
+            f"on {gpu} x{gpu_count}: {error_sentence(variant.quantization)}"
         )
         for figure in fitted.breakdown:
             digits = 0 if figure.value == int(figure.value) else 2
