@@ -18,8 +18,8 @@ from arbiter.errors import ProviderError, RateLimited, StoreError
 from arbiter.gate import Doubt
 from arbiter.gatekeeper import Gatekeeper
 from arbiter.provider import Parsed, PricedOffer, Progress, Provider, Skip
-from arbiter.quality import malformed
-from arbiter.screening import Screened
+from arbiter.quality import are_names, malformed
+from arbiter.screening import Screened, storable
 from arbiter.settings import Settings
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook, write_poll
@@ -240,7 +240,7 @@ def ask(provider: Provider, book: PriceBook, clock: Clock, progress: Progress) -
         return Brought(replace(row, reasons=(_one_line(str(error)),), wait_s=wait_s))
     except Exception as error:  # noqa: BLE001  a provider's bug must not stop the others
         return Brought(replace(row, reasons=(_bug(provider.name, error),)))
-    skips = parsed.skips
+    skips = (*parsed.skips, *screened.unnamed)
     wrong = sum(1 for skip in skips if skip.malformed)
     row = replace(row, skips=dict(Counter(skip.reason for skip in skips)), malformed=wrong)
     doubtful = wrong + len(screened.left_out)
@@ -249,6 +249,8 @@ def ask(provider: Provider, book: PriceBook, clock: Clock, progress: Progress) -
         return _refused(row, skips, screened, rows)
     reasons = tuple(map(_one_line, fetched.degraded))
     row = replace(row, state="degraded" if reasons else "ok", reasons=reasons)
+    covered = frozenset(part for part in parsed.covered if are_names(part[0]))
+    parsed = replace(parsed, signals=storable(parsed.signals), covered=covered)
     return Brought(row, parsed, screened.kept, screened.left_out)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
@@ -23,6 +24,13 @@ FACTOR = 100
 
 PEERS = 5
 """With fewer peers than this a median says nothing."""
+
+
+LONGEST = 200
+"""Characters of a name. The longest of any provider has some forty."""
+
+_NOT_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+"""What no database takes, or no line of a report: control characters and halves of characters."""
 
 
 class Malformed(ValueError):
@@ -61,6 +69,13 @@ def read_price(amount: object, currency: str = "USD") -> Price:
     if value > HIGHEST:
         raise Malformed(f"price is above {HIGHEST} an hour")
     return Price.of(value, currency)
+
+
+def are_names(*texts: str) -> bool:
+    """Whether texts can be stored and shown as names: not empty, of one line, of bounded length."""
+    return (
+        all(texts) and max(map(len, texts)) <= LONGEST and _NOT_TEXT.search("".join(texts)) is None
+    )
 
 
 def screen(offers: Sequence[PricedOffer]) -> tuple[list[PricedOffer], list[PricedOffer]]:

@@ -7,18 +7,25 @@ from typing import NamedTuple
 
 from arbiter.difference import moved
 from arbiter.gate import FAR_FROM_PEERS, WORTHLESS, Doubt, series_key
-from arbiter.provider import PricedOffer
-from arbiter.quality import Peers
+from arbiter.provider import PricedOffer, Signal, Skip
+from arbiter.quality import Peers, are_names, malformed
+
+UNNAMED = "a name is empty, too long or not text"
 
 _SHARE = 8  # where more than one in so many offers has changed, all are looked at anew
 
 
 class Screened(NamedTuple):
-    """What a provider brought, what is plausible of it by itself, and what is not."""
+    """What a provider brought, what is plausible of it by itself, and what is not.
+
+    Attributes:
+        unnamed: rows of which not even the name can be stored.
+    """
 
     offers: Sequence[PricedOffer]
     kept: Sequence[PricedOffer]
     left_out: Sequence[Doubt]
+    unnamed: Sequence[Skip] = ()
 
 
 class Screening:
@@ -38,7 +45,12 @@ class Screening:
         if not places:
             return last
         come = [offers[place] for place in places]
-        if last.left_out or _SHARE * len(places) > len(offers) or not all(map(_is_worth, come)):
+        odd = (
+            last.left_out
+            or last.unnamed
+            or not all(_is_worth(one) and _is_named(one) for one in come)
+        )
+        if odd or _SHARE * len(places) > len(offers):
             self._last = self._anew(offers)
         else:
             self._peers.follow([last.offers[place] for place in places], come)
@@ -46,9 +58,12 @@ class Screening:
         return self._last
 
     def _anew(self, offers: Sequence[PricedOffer]) -> Screened:
-        sound = list(filter(_is_worth, offers))
+        named = list(filter(_is_named, offers))
+        sound = list(filter(_is_worth, named))
         self._peers = Peers(sound)
-        return _screened(self._peers, offers, sound)
+        screened = _screened(self._peers, named, sound)
+        unnamed = [malformed(UNNAMED, one) for one in offers if not _is_named(one)]
+        return screened._replace(offers=offers, unnamed=unnamed)
 
 
 def _screened(
@@ -64,3 +79,19 @@ def _screened(
 
 def _is_worth(offer: PricedOffer) -> bool:
     return offer.price.micros > 0 and offer.gpu_count > 0
+
+
+def _is_named(offer: PricedOffer) -> bool:
+    zone = offer.region if offer.zone is None else offer.zone
+    return are_names(offer.tier, offer.region, zone, offer.instance_type, offer.gpu)
+
+
+def storable(signals: Sequence[Signal]) -> Sequence[Signal]:
+    """The signals that can be stored: themselves, where all of them can."""
+    kept = [one for one in signals if _can_be_stored(one)]
+    return signals if len(kept) == len(signals) else kept
+
+
+def _can_be_stored(signal: Signal) -> bool:
+    texts = (signal.kind, signal.unit, signal.region, signal.instance_type)
+    return are_names(*texts, *filter(None, (signal.zone, signal.text)))

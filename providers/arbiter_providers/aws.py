@@ -212,8 +212,8 @@ def _read(rows: _Rows, machines: Machines, now: datetime) -> Iterator[_Found]:
         )
         yield region, Purchase.SPOT if whole else None, found
     for asked, body in rows.spot_feeds:
-        for region, sizes in aws_spot.spot_feed(body, machines, asked).items():
-            yield region, Purchase.SPOT, sizes
+        for region, (whole, sizes) in aws_spot.spot_feed(body, machines, asked).items():
+            yield region, Purchase.SPOT if whole else None, sizes
     for feed, read in (
         ("products", aws_on_demand.products),
         ("price-list", aws_on_demand.price_list),

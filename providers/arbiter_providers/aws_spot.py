@@ -12,6 +12,7 @@ from arbiter.domain import Purchase
 from arbiter.errors import BadAnswer
 from arbiter.provider import PricedOffer, Skip
 from arbiter.quality import Malformed, malformed, read_price
+from arbiter_providers._rows import read_row
 from arbiter_providers.aws_types import Machines, machine
 
 OLDEST = timedelta(days=100)
@@ -144,24 +145,31 @@ class _Family(msgspec.Struct, gc=False):
 
 class _Region(msgspec.Struct, gc=False):
     region: str
-    instanceTypes: list[_Family]
+    instanceTypes: list[msgspec.Raw]
 
 
 class _Config(msgspec.Struct, gc=False):
-    regions: list[_Region]
+    regions: list[msgspec.Raw]
 
 
 class _Feed(msgspec.Struct, gc=False):
     config: _Config
 
 
+_read_region = msgspec.json.Decoder(_Region).decode
+_read_family = msgspec.json.Decoder(_Family).decode
+
+
 def spot_feed(
     body: bytes | str, machines: Machines, asked: Collection[str] | None
-) -> dict[str, list[PricedOffer | Skip]]:
+) -> dict[str, tuple[bool, list[PricedOffer | Skip]]]:
     """The public spot feed by region. Its prices hold for a whole region and have no age.
 
     Args:
         asked: the regions to read, None meaning all.
+
+    Returns:
+        Region -> whether all of it could be read, and its sizes; "" -> rows without a region.
 
     Raises:
         BadAnswer: not this feed.
@@ -170,14 +178,26 @@ def spot_feed(
         feed = msgspec.json.decode(body, type=_Feed)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadAnswer(f"aws: the public spot feed cannot be read: {error}") from error
-    found: dict[str, list[PricedOffer | Skip]] = {}
-    for listed in feed.config.regions:
+    found: dict[str, tuple[bool, list[PricedOffer | Skip]]] = {}
+    for raw in feed.config.regions:
+        listed = read_row(raw, _read_region, lambda region: region)
+        if isinstance(listed, Skip) or not listed.region:
+            found.setdefault("", (False, []))[1].append(_unread(listed, raw))
+            continue
         region = _OLD_REGION_NAMES.get(listed.region, listed.region)
         if asked is not None and region not in asked:
             continue
-        sizes = [raw for family in listed.instanceTypes for raw in family.sizes]
-        found.setdefault(region, []).extend(_feed_region(sizes, region, machines))
+        families = [read_row(one, _read_family, lambda one: one) for one in listed.instanceTypes]
+        sizes = [one for family in families if isinstance(family, _Family) for one in family.sizes]
+        unread = [one for one in families if isinstance(one, Skip)]
+        whole, rows = found.get(region, (True, []))
+        rows += [*_feed_region(sizes, region, machines), *unread]
+        found[region] = whole and not unread, rows
     return found
+
+
+def _unread(listed: _Region | Skip, raw: msgspec.Raw) -> Skip:
+    return listed if isinstance(listed, Skip) else malformed("row without a region", bytes(raw))
 
 
 def _feed_region(

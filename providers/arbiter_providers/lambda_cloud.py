@@ -78,7 +78,7 @@ class _Image(msgspec.Struct, frozen=True):
 
 
 class _Images(msgspec.Struct):
-    data: list[_Image]
+    data: list[msgspec.Raw]
 
 
 class _Machine(msgspec.Struct, frozen=True):
@@ -94,6 +94,7 @@ class _Machine(msgspec.Struct, frozen=True):
 _read_types = msgspec.json.Decoder(_Types).decode
 _read_item = msgspec.json.Decoder(_Item).decode
 _read_images = msgspec.json.Decoder(_Images).decode
+_read_image = msgspec.json.Decoder(_Image).decode
 
 
 class Lambda:
@@ -161,7 +162,12 @@ class Lambda:
         for page in fetched.pages:
             if page.feed == IMAGES:
                 images = open_page("lambda: the list of images", page.body, _read_images)
-                regions.update(image.region.name for image in images.data)
+                for raw in images.data:
+                    region = read_row(raw, _read_image, lambda image: image.region.name)
+                    if isinstance(region, Skip):
+                        skips.append(region)
+                    else:
+                        regions.add(region)
                 continue
             types = open_page("lambda: the list of machine types", page.body, _read_types)
             complete = True

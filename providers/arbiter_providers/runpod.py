@@ -63,7 +63,7 @@ class _PerTier(msgspec.Struct, frozen=True):
 
 class _Stock(msgspec.Struct, frozen=True):
     id: str
-    availability: str
+    availability: str | None = None
 
 
 class _Gpu(msgspec.Struct, frozen=True):
@@ -89,12 +89,13 @@ class _Center(msgspec.Struct, frozen=True):
 
 
 class _Centers(msgspec.Struct):
-    dataCenters: list[_Center]
+    dataCenters: list[msgspec.Raw]
 
 
 _read_gpus = msgspec.json.Decoder(_Gpus).decode
 _read_gpu = msgspec.json.Decoder(_Gpu).decode
 _read_centers = msgspec.json.Decoder(_Centers).decode
+_read_center = msgspec.json.Decoder(_Center).decode
 
 
 class RunPod:
@@ -167,7 +168,12 @@ class RunPod:
         for page in fetched.pages:
             if page.feed == DATACENTERS:
                 centers = open_page(_CENTER_LIST, page.body, _read_centers)
-                regions.update(center.id for center in centers.dataCenters)
+                for raw in centers.dataCenters:
+                    center = read_row(raw, _read_center, lambda one: one.id)
+                    if isinstance(center, Skip):
+                        found.skips.append(center)
+                    else:
+                        regions.add(center)
                 continue
             tier, count = _asked(page.feed)
             missing.discard((tier, count))
@@ -278,7 +284,7 @@ def _machine(gpu: _Gpu, tier: str, count: int) -> _Found | Skip:
     return found if found.signals or found.skips else Skip("no stock is stated for any place")
 
 
-def _stock(gpu: _Gpu, tier: str) -> Iterator[tuple[str, str]]:
+def _stock(gpu: _Gpu, tier: str) -> Iterator[tuple[str, str | None]]:
     """Each place and its stock.
 
     The community cloud may have something in stock and name no data centre. Where the secure

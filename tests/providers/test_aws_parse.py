@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback import RECORDINGS
 
@@ -179,6 +179,26 @@ def test_the_public_price_list() -> None:
     assert left_out["GPU machine that is not in the table"] == 1
 
 
+@pytest.mark.parametrize("odd", [None, 17, {"instanceTypes": []}, {"region": ""}])
+def test_a_region_of_the_public_feed_that_cannot_be_read_harms_no_other(odd: Any) -> None:
+    feed = recorded("spot")
+    sound = parse(Fetched((Page("spot-feed", "", json.dumps(feed)),)))
+    feed["config"]["regions"].insert(0, odd)
+    parsed = parse(Fetched((Page("spot-feed", "", json.dumps(feed)),)))
+    assert (parsed.offers, parsed.covered) == (sound.offers, sound.covered)
+    assert len(parsed.skips) == len(sound.skips) + 1
+
+
+def test_a_region_of_the_public_feed_is_not_whole_without_one_of_its_families() -> None:
+    feed = recorded("spot")
+    region = feed["config"]["regions"][0]
+    region["instanceTypes"].append({"type": "gpuCurrentGen", "sizes": "none"})
+    parsed = parse(Fetched((Page("spot-feed", "", json.dumps(feed)),)))
+    assert any(offer.region == region["region"] for offer in parsed.offers)
+    assert (region["region"], Purchase.SPOT) not in parsed.covered
+    assert reasons(parsed, malformed=True).total() == 1
+
+
 def test_the_public_feeds_cover_what_they_were_asked_for_and_have() -> None:
     assert parse(public()).covered == {
         (REGION, Purchase.SPOT),
@@ -249,6 +269,11 @@ JSON = st.recursive(
 SPOT_KEYS = st.sampled_from(sorted(spot_row(AvailabilityZoneId="x")))
 
 
+# The first examples may be slow to come on a loaded machine, which is no fault of the code.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@patient
 @given(st.dictionaries(SPOT_KEYS, JSON))
 def test_no_spot_row_is_strange_enough_to_stop_the_others(changes: dict[str, Any]) -> None:
     sound = spot_row(AvailabilityZoneId="euc1-az9")
@@ -256,6 +281,7 @@ def test_no_spot_row_is_strange_enough_to_stop_the_others(changes: dict[str, Any
     assert any(offer.zone == "euc1-az9" for offer in parsed.offers)
 
 
+@patient
 @given(st.lists(JSON | st.dictionaries(st.sampled_from(["product", "terms"]), JSON), max_size=3))
 def test_no_product_is_strange_enough_to_stop_the_others(rows: list[Any]) -> None:
     body = {"PriceList": [*rows, *recorded("products")["PriceList"]]}
@@ -263,6 +289,7 @@ def test_no_product_is_strange_enough_to_stop_the_others(rows: list[Any]) -> Non
     assert (REGION, None, "g6.xlarge") in table(parsed, Purchase.ON_DEMAND)
 
 
+@patient
 @given(
     st.lists(
         JSON | st.dictionaries(st.sampled_from(sorted(price_list_rows()[0])), st.text()), max_size=3
@@ -288,6 +315,7 @@ PLAIN = st.recursive(
 )
 
 
+@patient
 @given(st.lists(PLAIN, max_size=3))
 def test_no_size_of_the_feed_is_strange_enough_to_stop_the_others(sizes: list[Any]) -> None:
     feed = recorded("spot")
@@ -296,6 +324,7 @@ def test_no_size_of_the_feed_is_strange_enough_to_stop_the_others(sizes: list[An
     assert (REGION, None, "g6.xlarge") in table(parsed, Purchase.SPOT)
 
 
+@patient
 @given(st.lists(JSON, max_size=3))
 def test_no_described_machine_is_strange_enough(items: list[Any]) -> None:
     pages = [Page("instance-types", REGION, {"InstanceTypes": items}), *account().pages]

@@ -307,3 +307,12 @@ def test_gpus_agree_with_the_catalog(shared_recordings: Path) -> None:
             assert known[name].gpu.removesuffix("-PCIe") == sizes.get(gpu, gpu)
             assert known[name].gpu_count == float(count)
     assert len(compared) == len(known)
+
+
+def test_an_odd_image_harms_no_other() -> None:
+    body = json.dumps({"data": [None, {"region": []}, {"region": {"name": "europe-north-9"}}]})
+    types_page = recording().pages[0]
+    parsed = parse(Fetched((types_page, Page(IMAGES, "", body.encode()))))
+    assert parsed.offers == parse(Fetched((types_page,))).offers
+    assert ("europe-north-9", Purchase.ON_DEMAND) in parsed.covered
+    assert sum(skip.malformed for skip in parsed.skips) == 2

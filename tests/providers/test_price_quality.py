@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from arbiter.domain import Purchase
 from arbiter.money import Price
+from arbiter.provider import Signal
 from arbiter.quality import FACTOR, HIGHEST, LOWEST, PEERS, Malformed, read_price, screen
+from arbiter.screening import storable
 from arbiter.testing import priced
 
 
@@ -93,3 +96,11 @@ def test_screening_loses_nothing_and_keeps_the_order(micros: list[int]) -> None:
 
 def test_nothing_is_screened_from_nothing() -> None:
     assert screen([]) == ([], [])
+
+
+def test_a_signal_that_cannot_be_stored_is_left_out() -> None:
+    sound = Signal("stock", "LOW or HIGH", "eu-west-1", None, "g6.xlarge", text="LOW")
+    odd = [replace(sound, region=""), replace(sound, text="LO\0W"), replace(sound, zone="a\nb")]
+    assert storable([sound, *odd]) == [sound]
+    signals = [sound]
+    assert storable(signals) is signals

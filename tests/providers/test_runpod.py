@@ -232,7 +232,7 @@ def test_every_name_is_one_that_skypilot_can_launch() -> None:
         ({"secure": None}, "row of the wrong shape"),
         ({"name": ""}, "row without id or name"),
         ({"memory": "big"}, "row of the wrong shape"),
-        ({"dataCenters": [{"id": "EU-RO-1"}]}, "row of the wrong shape"),
+        ({"dataCenters": [{"id": "EU-RO-1"}]}, "stock of an unknown level"),
         ({"dataCenters": [{"id": "EU-RO-1", "availability": "SOME"}]}, "stock of an unknown level"),
     ],
 )
@@ -371,6 +371,21 @@ def test_a_page_of_html_is_no_answer(server: LoopbackServer) -> None:
     server.answer = lambda _: Answer(b"<html>maintenance</html>")
     with pytest.raises(BadAnswer, match="runpod: the list of GPUs is not JSON"):
         fetch(server)
+
+
+def test_an_odd_data_centre_harms_no_other() -> None:
+    body = json.dumps({"dataCenters": [None, {"id": 7}, {"id": "EU-XX-9"}]})
+    parsed = parse(Fetched((*recording().pages, Page(DATACENTERS, "", body))))
+    assert ("EU-XX-9", Purchase.ON_DEMAND) in parsed.covered
+    assert sum(skip.malformed for skip in parsed.skips) == 2
+
+
+def test_a_data_centre_that_does_not_tell_its_stock_harms_no_other() -> None:
+    stocked = gpu()["dataCenters"]
+    known = prices(parse(page(gpu())), stocked[0]["id"])
+    parsed = parse(page(gpu(dataCenters=[*stocked, {"id": "EU-NL-1", "availability": None}])))
+    assert prices(parsed, stocked[0]["id"]) == known
+    assert [skip.reason for skip in parsed.skips] == ["stock of an unknown level"]
 
 
 def test_a_page_that_nobody_asked_for_is_no_answer() -> None:

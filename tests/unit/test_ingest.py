@@ -162,6 +162,18 @@ def test_wild_and_worthless_prices_are_left_out_and_counted(store: Store) -> Non
     assert row.skips == {"far from its peers": 1, "price or number of GPUs is not above 0": 2}
 
 
+@pytest.mark.parametrize("odd", ["", "eu\0west", "eu\nwest", "\ud800", "x" * 201])
+def test_names_that_cannot_be_stored_are_left_out_and_counted(store: Store, odd: str) -> None:
+    provider, book = FakeProvider("one", many(20)), PriceBook("one")
+    poll(provider, store, book)
+    wrong = [priced(odd), priced(zone=odd), priced(instance_type=odd), priced(gpu=odd)]
+    provider.sells([*many(20), *wrong])
+    rows = [poll(provider, store, book), poll(provider, store, book)]
+    for row in rows:
+        assert (row.state, row.offers, row.malformed, row.withdrawn) == ("ok", 20, 4, 0)
+        assert row.skips == {"a name is empty, too long or not text": 4}
+
+
 def test_a_second_poll_of_the_same_objects_counts_the_same(store: Store) -> None:
     provider, book = FakeProvider("one"), PriceBook("one")
     provider.sells([*many(20), priced(instance_type="slip", usd="900.00")])
