@@ -184,6 +184,7 @@ class Replica:
         offer: what was asked for.
         price: per hour at launch.
         launched_at: when the launch was asked for.
+        up_at: when its machine was first seen to be up, or None.
         healthy_at: when it first answered, or None.
         changed_at: when it entered its present state.
         endpoint: base URL of its OpenAI API ("http://127.0.0.1:8000"), or None until known.
@@ -212,6 +213,7 @@ class Replica:
     paid: Price | None = None
     leaving_at: datetime | None = None
     note: str = ""
+    up_at: datetime | None = None
 
     @property
     def place(self) -> Place:

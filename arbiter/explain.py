@@ -25,6 +25,7 @@ from arbiter.domain import (
 from arbiter.money import Price
 
 if TYPE_CHECKING:
+    from arbiter.cold_starts import Progress
     from arbiter.store.journal import DecisionRow
     from arbiter.store.prices import PollRow
     from arbiter.store.signals import StandingSignal
@@ -124,8 +125,12 @@ def by_rule(counts: Mapping[str, int]) -> str:
 # --- replicas -------------------------------------------------------------------------------
 
 
-def replica_dict(replica: Replica) -> Dict:
-    """A replica, in the place where it really runs as far as that is known."""
+def replica_dict(replica: Replica, progress: Progress | None = None) -> Dict:
+    """A replica, in the place where it really runs as far as that is known.
+
+    Args:
+        progress: how far its launch has come; None of one that does not launch any more.
+    """
     offer, place = replica.offer, replica.place
     observed = replica.observed_region is not None
     return {
@@ -144,11 +149,15 @@ def replica_dict(replica: Replica) -> Dict:
         "endpoint": replica.endpoint,
         "replaces": replica.replaces,
         "launched_at": replica.launched_at,
+        "up_at": replica.up_at,
         "healthy_at": replica.healthy_at,
         "changed_at": replica.changed_at,
         "note": replica.note,
         "paid_usd_hour": usd(replica.paid),
         "leaving_at": replica.leaving_at,
+        "phase": progress.phase if progress else None,
+        "phase_s": progress.elapsed_s if progress else None,
+        "phase_usual_s": progress.usual_s if progress else None,
     }
 
 
@@ -196,6 +205,7 @@ def service_dict(
     replicas: Sequence[Replica],
     sentence: str | None,
     endpoint: str | None = None,
+    progress: Mapping[str, Progress | None] | None = None,
 ) -> Dict:
     """A service with its replicas.
 
@@ -203,7 +213,9 @@ def service_dict(
         level: the sovereignty level in force for it.
         sentence: its last decision's, or None.
         endpoint: the gateway's, which stays; None where there is no gateway.
+        progress: cluster -> how far its launch has come.
     """
+    known = progress or {}
     return {
         "name": service.name,
         "profile": service.profile,
@@ -217,7 +229,7 @@ def service_dict(
         "usd_hour": usd_per_hour(replicas),
         "last_decision": sentence,
         "endpoint": None if service.down else endpoint,
-        "replicas": [replica_dict(replica) for replica in replicas],
+        "replicas": [replica_dict(replica, known.get(replica.cluster)) for replica in replicas],
     }
 
 

@@ -136,6 +136,7 @@ def _up(
         observed_region=sighting.region or current.observed_region,
         observed_zone=sighting.zone or current.observed_zone,
         paid=sighting.price or current.paid,
+        up_at=current.up_at or now,
     )
     over = _over_the_cap(located, limits)
     if over is not None:

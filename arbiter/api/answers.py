@@ -23,6 +23,7 @@ from arbiter.api.shapes import (
     ServiceShape,
 )
 from arbiter.api.sources import Parts, Snapshot
+from arbiter.cold_starts import Progress, progress
 from arbiter.domain import (
     Action,
     Candidate,
@@ -203,13 +204,16 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
         on_demand_usd_hour=_on_demand(parts, snapshot, service, ordered),
         last_decision=decision.sentence if decision else None,
         endpoint=None if service.down else parts.routing.endpoint(service.name),
-        replicas=[replica_shape(one) for one in own],
+        replicas=[
+            replica_shape(one, progress(one, service.profile, snapshot.cold_starts, snapshot.at))
+            for one in own
+        ],
     )
 
 
-def replica_shape(replica: Replica) -> ReplicaShape:
+def replica_shape(replica: Replica, launch: Progress | None) -> ReplicaShape:
     """A replica, with the place where it really runs as far as that is known."""
-    return ReplicaShape(**explain.replica_dict(replica))
+    return ReplicaShape(**explain.replica_dict(replica, launch))
 
 
 def decision_shape(row: DecisionRow) -> DecisionShape:

@@ -85,7 +85,11 @@ class OffersShape:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaShape:
-    """One server of a service. Its endpoint changes when it moves."""
+    """One server of a service. Its endpoint changes when it moves.
+
+    While it is launched, `phase` is "machine" or "server", and `phase_s` the seconds since that
+    began; `phase_usual_s` is what it usually takes there, null where nothing is measured.
+    """
 
     cluster: str
     state: str
@@ -107,6 +111,10 @@ class ReplicaShape:
     note: str
     paid_usd_hour: Decimal | None = None
     leaving_at: datetime | None = None
+    up_at: datetime | None = None
+    phase: str | None = None
+    phase_s: float | None = None
+    phase_usual_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from arbiter.clock import Clock
+from arbiter.cold_starts import ColdStarts
 from arbiter.domain import Plan, Quote, Refusal, Replica, Service
 from arbiter.errors import StoreError
 from arbiter.market import Sifted
@@ -18,6 +19,7 @@ from arbiter.pulse import Pulse
 from arbiter.regions import Atlas
 from arbiter.routing import Routing
 from arbiter.store import fleet, journal
+from arbiter.store.cold_starts import cold_starts
 from arbiter.store.engine import Store
 from arbiter.store.journal import DecisionRow, EventRow
 from arbiter.store.prices import PollRow, last_polls
@@ -45,6 +47,7 @@ class Snapshot:
     polls: Sequence[PollRow]
     decisions: Sequence[DecisionRow]
     events: Sequence[EventRow]
+    cold_starts: ColdStarts = field(default_factory=ColdStarts)
     sifted: dict[tuple[str, Policy], Sifted] = field(default_factory=dict)
 
 
@@ -127,8 +130,9 @@ class Sources:
             refusals = fleet.refusals(connection, now)
             decisions = journal.decisions(connection, limit=RECENT)
             events = journal.events(connection, limit=RECENT)
+            known = cold_starts(connection, now)
         quotes = self._standing(polls)
-        return Snapshot(now, quotes, services, replicas, refusals, polls, decisions, events)
+        return Snapshot(now, quotes, services, replicas, refusals, polls, decisions, events, known)
 
     def _standing(self, polls: Sequence[PollRow]) -> Sequence[Quote]:
         """The quotes; read again only after another poll."""

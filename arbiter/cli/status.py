@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from arbiter.cli.app import App
+    from arbiter.cold_starts import ColdStart, ColdStarts, Progress
     from arbiter.domain import Replica, Service
     from arbiter.routing import Routing
     from arbiter.store.prices import PollRow
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("SERVICE", "MODEL", "STATE", ">HEALTHY", "SOVEREIGNTY", ">USD/H")
 REPLICAS = ("REPLICA", "STATE", "WHERE", "COUNTRY", "MACHINE", ">USD/H", ">AGE", "ENDPOINT", "NOTE")
+COLD_STARTS = ("MODEL", "WHERE", "BOUGHT", ">MACHINE", ">SERVER", ">COLD START", ">LAUNCHES")
 POLLS = ("PROVIDER", "STATE", ">POLLED", ">NEXT", ">OFFERS", ">HELD", "WHY")
 
 
@@ -57,7 +59,9 @@ class _Status:
         held: Mapping[str, int],
         simulated: bool,
         routing: Routing,
+        cold: ColdStarts,
     ) -> None:
+        self._cold = cold
         self._routing = routing
         self._health = routing.health()
         self._now = now
@@ -79,8 +83,14 @@ class _Status:
             "total_usd_hour": usd_per_hour(everything),
             "gateway": self._gateway(),
             "services": [
-                service_dict(*one, self._routing.endpoint(one[0].name)) for one in self._services
+                service_dict(
+                    *one,
+                    self._routing.endpoint(one[0].name),
+                    {each.cluster: self._progress(each, one[0]) for each in one[2]},
+                )
+                for one in self._services
             ],
+            "cold_starts": [_cold_start_dict(one) for one in self._measured()],
             "providers": [
                 poll_dict(row)
                 | turn_dict(self._turns.get(row.provider), self._held.get(row.provider, 0))
@@ -105,10 +115,13 @@ class _Status:
                     click.echo(f"endpoint: {endpoint}")
             for service, _, _, sentence in self._services:
                 click.echo(f"last decision: {sentence or f'{service.name}: none yet'}")
-        replicas = [one for _, _, replicas, _ in self._services for one in replicas]
+        replicas = [(one, service) for service, _, rows, _ in self._services for one in rows]
         if replicas:
             click.echo()
-            echo_table(REPLICAS, [self._replica(one) for one in replicas])
+            echo_table(REPLICAS, [self._replica(*one) for one in replicas])
+        if self._measured():
+            click.echo()
+            echo_table(COLD_STARTS, [_cold_start(one) for one in self._measured()])
         if self._polls:
             click.echo()
             echo_table(POLLS, [self._poll(row) for row in self._polls])
@@ -117,7 +130,9 @@ class _Status:
         wrong = self._gateway()["error"]
         if wrong is not None and self._services:
             click.echo(f"\nthe gateway: {wrong}")
-        click.echo(f"\n{_dollars(usd_per_hour(replicas))} USD an hour for all replicas")
+        click.echo(
+            f"\n{_dollars(usd_per_hour([one for one, _ in replicas]))} USD an hour for all replicas"
+        )
 
     def _gateway(self) -> dict[str, Any]:
         """Whether clients are led by the gateway, and what is wrong with it."""
@@ -140,7 +155,17 @@ class _Status:
             _dollars(usd_per_hour(replicas)),
         )
 
-    def _replica(self, replica: Replica) -> tuple[str, ...]:
+    def _measured(self) -> list[ColdStart]:
+        """Cold starts of the models that are served."""
+        served = {service.profile for service, *_ in self._services}
+        return [one for one in self._cold.measured if one.profile in served]
+
+    def _progress(self, replica: Replica, service: Service) -> Progress | None:
+        from arbiter.cold_starts import progress
+
+        return progress(replica, service.profile, self._cold, self._now)
+
+    def _replica(self, replica: Replica, service: Service) -> tuple[str, ...]:
         from arbiter.explain import age, machine, usd, where
 
         return (
@@ -152,7 +177,9 @@ class _Status:
             _dollars(usd(replica.price)),
             age(self._now, replica.launched_at),
             replica.endpoint or "-",
-            replica.note,
+            "; ".join(
+                str(part) for part in (self._progress(replica, service), replica.note) if part
+            ),
         )
 
     def _poll(self, row: PollRow) -> tuple[str, ...]:
@@ -186,6 +213,7 @@ class _Status:
 def _read(app: App, name: str | None) -> _Status:
     from arbiter.assemble import make_routing
     from arbiter.store import fleet, journal
+    from arbiter.store.cold_starts import cold_starts
     from arbiter.store.prices import last_polls
     from arbiter.store.quarantine import held_back
     from arbiter.store.turns import turns
@@ -209,10 +237,38 @@ def _read(app: App, name: str | None) -> _Status:
             ]
             polls = last_polls(connection)
             known, held = turns(connection), held_back(connection)
+            cold = cold_starts(connection, app.now())
     finally:
         store.close()
     simulated, routing = app.settings.simulated, make_routing(app.settings)
-    return _Status(app.now(), found, polls, known, held, simulated, routing)
+    return _Status(app.now(), found, polls, known, held, simulated, routing, cold)
+
+
+def _cold_start_dict(one: ColdStart) -> dict[str, Any]:
+    """What launches of a profile in a place have taken, in seconds."""
+    return {
+        "profile": one.profile,
+        "provider": one.provider,
+        "region": one.region,
+        "purchase": one.purchase.value if one.purchase else None,
+        "machine_s": one.machine_s,
+        "server_s": one.server_s,
+        "total_s": one.total_s,
+        "machine_slow_s": one.machine_slow_s,
+        "launches": one.count,
+    }
+
+
+def _cold_start(one: ColdStart) -> tuple[str, ...]:
+    return (
+        one.profile,
+        f"{one.provider}/{one.region}",
+        one.purchase.value if one.purchase else "-",
+        f"{one.machine_s:.0f} s",
+        f"{one.server_s:.0f} s",
+        f"{one.total_s:.0f} s",
+        str(one.count),
+    )
 
 
 def _dollars(amount: Decimal | None) -> str:

@@ -178,6 +178,7 @@ def save_replica(connection: Connection, changed: Replica) -> None:
         .values(
             state=changed.state.value,
             changed_at=changed.changed_at,
+            up_at=changed.up_at,
             healthy_at=changed.healthy_at,
             endpoint=changed.endpoint,
             request_id=changed.request_id,
@@ -196,7 +197,8 @@ def leave_the_future(connection: Connection, now: datetime) -> int:
     Their deadlines would otherwise wait until the clock comes by again.
     """
     moved = 0
-    for column in (replica.c.launched_at, replica.c.changed_at, replica.c.healthy_at):
+    instants = ("launched_at", "changed_at", "up_at", "healthy_at")
+    for column in (replica.c[name] for name in instants):
         ahead = (column > now) & (replica.c.state != ReplicaState.TERMINATED.value)
         done = connection.execute(update(replica).where(ahead).values({column.key: now}))
         moved = max(moved, done.rowcount)
@@ -304,4 +306,5 @@ def _replica(row: RowMapping, atlas: Atlas) -> Replica:
         paid=None if row["paid_micros"] is None else Price(row["paid_micros"], row["currency"]),
         leaving_at=row["leaving_at"],
         note=row["note"],
+        up_at=row["up_at"],
     )

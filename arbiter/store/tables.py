@@ -265,6 +265,7 @@ replica = Table(
     Column("paid_micros", BigInteger),  # read back; NULL where the provider does not tell
     Column("leaving_at", UtcDateTime),  # when its provider takes it away, as it gave notice
     Column("note", Text, nullable=False),
+    Column("up_at", UtcDateTime),  # when its machine was first seen to be up
     Index(None, "service", "state"),
 )
 

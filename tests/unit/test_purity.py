@@ -25,6 +25,7 @@ PURE = (
     "orders",
     "planner",
     "policy",
+    "cold_starts",
     "pools",
     "quality",
     "replay",
