@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
-from arbiter.spot.beliefs import HOUR, Beliefs, Pool, hazard, unseen_h
+from arbiter.domain import Offer, Purchase
+from arbiter.pools import group_of, pool_of, told_of
+from arbiter.spot.beliefs import HOUR, Beliefs, hazard, unseen_h
 from arbiter.spot.cold import cold_s, places
 from arbiter.spot.goal import Goal
+from arbiter.spot.priors import Seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,9 @@ class Believed:
         age_h: hours of its present run: open since, or closed since, as far as is known.
         losses_per_h: hazard of a machine there now, or of one that would be launched.
         factor: by how much that exceeds what the age alone foretells; 1 where nothing is learnt.
+        tried: anything ever happened there.
+        told: what its provider says of losses there, and when; None where it says nothing.
+        told_factor: what that makes of the hazard before anything is learnt.
     """
 
     pool: str
@@ -27,6 +34,9 @@ class Believed:
     age_h: float
     losses_per_h: float
     factor: float
+    tried: bool = True
+    told: str | None = None
+    told_factor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +71,19 @@ def cold_line(one: ColdStart) -> str:
     )
 
 
-def believed(beliefs: Beliefs, at: datetime) -> list[Believed]:
-    """All pools that were ever heard of, the safest first."""
-    now = at.timestamp()
-    rows = [
-        _row(name, pool, beliefs.factors.of(name, pool.region), now)
-        for name, pool in beliefs.pools.items()
-    ]
-    return sorted(rows, key=lambda row: (not row.open, row.losses_per_h, row.pool))
+def believed(beliefs: Beliefs, at: datetime, offers: Iterable[Offer] = ()) -> list[Believed]:
+    """All pools that were ever heard of, and those of spot offers, the safest first."""
+    asked = {pool_of(one): one for one in offers if one.purchase is Purchase.SPOT}
+    regions = {name: pool.region for name, pool in beliefs.pools.items()}
+    regions = {name: group_of(one) for name, one in asked.items()} | regions
+    seeded = replace(beliefs, seeds=told_of(beliefs.seeds, regions))
+    rows = [_row(seeded, name, region, at) for name, region in regions.items()]
+    return sorted(rows, key=lambda row: (not row.open, not row.tried, row.losses_per_h, row.pool))
 
 
 def believed_lines(rows: list[Believed], most: int = 8) -> list[str]:
     """The rows as text, for `arbiter explain`."""
-    lines = [
-        f"{row.pool}: {'open' if row.open else 'closed'} for {row.age_h:.1f} h, "
-        f"{row.losses_per_h:.3f} losses an hour ({row.factor:.2f} times what its age foretells)"
-        for row in rows[:most]
-    ]
+    lines = [_line(row) for row in rows[:most]]
     if len(rows) > most:
         lines.append(f"and {len(rows) - most} more: --json shows all")
     return lines
@@ -91,8 +97,35 @@ def goal_line(goal: Goal) -> str:
     )
 
 
-def _row(name: str, pool: Pool, factor: float, now: float) -> Believed:
+def _line(row: Believed) -> str:
+    state = f"{'open' if row.open else 'closed'} for {row.age_h:.1f} h"
+    state = state if row.tried else "never tried"
+    told = f"; {row.told}, counted as {row.told_factor:.2f} times" if row.told else ""
+    return (
+        f"{row.pool}: {state}, {row.losses_per_h:.3f} losses an hour "
+        f"({row.factor:.2f} times what its age foretells{told})"
+    )
+
+
+def _row(beliefs: Beliefs, name: str, region: str, at: datetime) -> Believed:
+    now, pool = at.timestamp(), beliefs.pool(name, region)
+    factor, seed = beliefs.factors.of(name, region), beliefs.seeds.get(name)
     since = pool.up_since if pool.up_since is not None else pool.down_since
     age_h = max(0.0, now - since) / HOUR if since is not None else 0.0
     run_h = age_h if pool.up else unseen_h(pool, now)
-    return Believed(name, pool.up, age_h, hazard(run_h, factor), factor)
+    told = None if seed is None else _told(seed)
+    return Believed(
+        name,
+        pool.up,
+        age_h,
+        hazard(run_h, factor),
+        factor,
+        name in beliefs.pools,
+        told,
+        None if seed is None else seed.factor,
+    )
+
+
+def _told(seed: Seed) -> str:
+    measured = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seed.at)
+    return f"its provider says {seed.text} ({seed.kind} of {measured:%Y-%m-%d})"

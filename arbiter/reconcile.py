@@ -29,6 +29,7 @@ from arbiter.spot.beliefs import Beliefs
 from arbiter.steering import steered
 from arbiter.store import fleet, journal
 from arbiter.store.beliefs import read_beliefs, save_goal
+from arbiter.store.told import read_seeds
 from arbiter.sweep import Sweep
 from arbiter.tools import Tools
 from arbiter.transitions import as_planned
@@ -181,7 +182,7 @@ class Loop:
             open_actions = journal.open_actions(connection, service.name)
             refusals = fleet.refusals(connection, now)
             moves = journal.moves(connection, service.name, now - DAY)
-            beliefs = read_beliefs(connection)
+            beliefs = replace(read_beliefs(connection), seeds=read_seeds(connection, now))
         of_kind = {
             kind: {row.action.cluster for row in open_actions if row.action.kind is kind}
             for kind in ActionKind

@@ -7,13 +7,13 @@ and the bounds that a user sets on moving (how soon, how often, for how much).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
 from arbiter.policy import Policy
-from arbiter.pools import group_of, pool_of
+from arbiter.pools import group_of, pool_of, told_of
 from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, faded, learn
 from arbiter.spot.cold import cold_s
 from arbiter.spot.decide import Held, Offered, Situation, Step, next_step
@@ -85,8 +85,6 @@ class Wishes:
 
     def __init__(self, standing: Standing, policy: Policy, beliefs: Beliefs) -> None:
         self._standing, self._policy = standing, policy
-        known = _up_to(standing.now, standing.machines, beliefs)
-        self._beliefs = in_aim(known, standing.service, policy)
         self._cold_starts: dict[str, float] = {}
         self._pools: dict[str, Candidate] = {}
         self._bought: Candidate | None = None
@@ -95,6 +93,9 @@ class Wishes:
                 self._pools.setdefault(pool_of(candidate.quote.offer), candidate)
             elif self._bought is None:
                 self._bought = candidate
+        known = in_aim(_up_to(standing.now, standing.machines, beliefs), standing.service, policy)
+        seeds = told_of(beliefs.seeds, {**known.pools, **self._pools})
+        self._beliefs = replace(known, seeds=seeds)
         self._unit = self._price_of_one()
         self._machines = list(standing.machines)
         self._used = {one.offer.where for one in standing.machines}

@@ -124,7 +124,8 @@ def _given(connection: Connection, row: DecisionRow) -> Inputs | None:
 def _pools(row: DecisionRow, given: Inputs | None) -> list[Believed]:
     from arbiter.believed import believed
 
-    return [] if given is None else believed(given.beliefs, row.at)
+    offers = [one.quote.offer for one in row.plan.candidates]
+    return [] if given is None else believed(given.beliefs, row.at, offers)
 
 
 def _cold_starts(given: Inputs | None) -> list[ColdStart]:

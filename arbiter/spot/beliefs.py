@@ -8,7 +8,9 @@ apart with an AUC of 0.77 to 0.89, for the hazard falls about as one over the ag
     hazard(age) = factor x (SHAPE / (age + YOUNG_H) + FLOOR)         losses per hour, age in hours
 
 The factor of a pool is a ratio of losses seen to losses expected, Gamma-Poisson shrunk to the
-factor of its region, that to the one over all regions, and that to 1; old evidence decays.
+factor of its region, that to the one over all regions, and that to 1; old evidence decays. Where
+its provider says how often it takes machines away, its hazard is that seed's times the shape's
+from the start, and what is learnt is by how much that is wrong.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple
 
 from arbiter.spot.cold import Answered, Colds, measured
 from arbiter.spot.goal import Goal
+from arbiter.spot.priors import Seed
 
 HOUR = 3600.0
 
@@ -109,11 +112,15 @@ class Factors(NamedTuple):
     pools: Mapping[str, float]
     regions: Mapping[str, float]
     common: float
+    seeds: Mapping[str, Seed]
 
     def of(self, pool: str, region: str) -> float:
-        """The factor of a pool; of one never heard of, its region's."""
+        """The factor of a pool; of one never heard of, its region's and what is told of it."""
         found = self.pools.get(pool)
-        return self.regions.get(region, self.common) if found is None else found
+        if found is not None:
+            return found
+        seed = self.seeds.get(pool)
+        return self.regions.get(region, self.common) * (seed.factor if seed else 1.0)
 
 
 @dataclass(frozen=True)
@@ -124,11 +131,13 @@ class Beliefs:
         pools: by name.
         goals: service -> how V is steered, where the user named a goal.
         colds: measured cold starts.
+        seeds: pool -> what its provider says of it; not learnt, but read anew for each decision.
     """
 
     pools: Mapping[str, Pool] = field(default_factory=dict)
     goals: Mapping[str, Goal] = field(default_factory=dict)
     colds: Colds = field(default_factory=dict)
+    seeds: Mapping[str, Seed] = field(default_factory=dict)
 
     def pool(self, name: str, region: str = "") -> Pool:
         """What is believed of a pool; nothing yet of one that was never heard of."""
@@ -139,18 +148,21 @@ class Beliefs:
         """The factors as of the last events."""
         losses = expected = 0.0
         sums: dict[str, tuple[float, float]] = {}
-        for pool in self.pools.values():
+        told = {name: seed.factor for name, seed in self.seeds.items()}
+        for name, pool in self.pools.items():
+            foreseen_here = pool.expected * told.get(name, 1.0)
             losses += pool.losses
-            expected += pool.expected
+            expected += foreseen_here
             seen, foresaw = sums.get(pool.region, (0.0, 0.0))
-            sums[pool.region] = seen + pool.losses, foresaw + pool.expected
+            sums[pool.region] = seen + pool.losses, foresaw + foreseen_here
         common = _shrunk(losses, expected, 1.0)
         regions = {name: _shrunk(*pair, common) for name, pair in sums.items()}
-        pools = {
-            name: _shrunk(pool.losses, pool.expected, regions[pool.region])
-            for name, pool in self.pools.items()
-        }
-        return Factors(pools, regions, common)
+        pools = {}
+        for name, pool in self.pools.items():
+            seed = told.get(name, 1.0)
+            learnt = _shrunk(pool.losses, pool.expected * seed, regions[pool.region])
+            pools[name] = seed * learnt
+        return Factors(pools, regions, common, self.seeds)
 
 
 def _shrunk(losses: float, expected: float, prior: float) -> float:

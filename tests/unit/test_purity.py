@@ -39,6 +39,7 @@ PURE = (
     "spot.decide",
     "spot.goal",
     "spot.mix",
+    "spot.priors",
     "steering",
     "wishes",
 )
