@@ -192,6 +192,18 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class MachineProvider(Provider, Protocol):
+    """A provider that knows what its instance types are without being asked over the network."""
+
+    def machine(self, instance_type: str) -> tuple[str, int] | None:
+        """GPU (a name of the vocabulary) and number of GPUs of an instance type.
+
+        None where the type is not known, has no GPU, or only a part of one.
+        """
+        ...
+
+
+@runtime_checkable
 class HistoryProvider(Provider, Protocol):
     """A provider that also tells its past: AWS 90 days, Azure 90 days, GCP a year."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -16,6 +17,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "region": ("location",),
     "zone": ("availability_zone", "az"),
     "instance_type": ("machine_type", "vm_size", "instance"),
+    "os": ("product_description", "operating_system", "os_type"),
     "gpu": ("gpu_model", "gpu_type", "gpu_name", "accelerator", "accelerator_name"),
     "gpu_count": ("gpus", "num_gpus", "accelerator_count"),
     "purchase": ("purchase_type", "purchase_option", "rental_type", "pricing_model"),
@@ -29,16 +31,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 IDENTITY = (
-    "provider", "tier", "region", "zone", "instance_type", "gpu", "gpu_count", "purchase",
+    "provider", "tier", "region", "zone", "instance_type", "os", "gpu", "gpu_count", "purchase",
     "currency", "source", "is_backfill",
 )  # fmt: skip
 """The columns that say whose price a row is, and where it comes from."""
 
-DEFAULTS = {"tier": "standard", "zone": "", "is_backfill": "true"}
+DEFAULTS = {"tier": "standard", "zone": "", "os": "", "is_backfill": "true"}
 DERIVED = {
     "region": "the zone's region",
-    "gpu": "the GPU of a recorded instance type",
-    "gpu_count": "the GPUs of a recorded instance type",
+    "gpu": "the GPU of an instance type that is known",
+    "gpu_count": "the GPUs of an instance type that is known",
 }
 """What may be absent, as it can be found otherwise."""
 
@@ -177,4 +179,6 @@ def _require(layout: Layout, header: Sequence[str]) -> None:
 
 
 def _folded(name: str) -> str:
-    return "_".join(name.strip().lower().replace("-", " ").replace("_", " ").split())
+    """ "InstanceType", "instance-type" and "Instance Type" are all instance_type."""
+    words = re.sub("(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return "_".join(words.lower().replace("-", " ").replace("_", " ").split())

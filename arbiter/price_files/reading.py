@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from arbiter.price_files.contract import BadFile, Reading, lay_out
-from arbiter.price_files.rows import BadRow, Known, LeftOut, Row, Rows
+from arbiter.price_files.machines import Machines
+from arbiter.price_files.rows import NOT_LINUX, BadRow, LeftOut, Row, Rows
 from arbiter.regions import Atlas
 from arbiter.store.spool import PastPrices
 
@@ -85,7 +86,7 @@ def read_file(
     past: PastPrices,
     now: datetime,
     atlas: Atlas,
-    known: Known,
+    machines: Machines,
     *,
     on_error: str = STOP,
     told: Told | None = None,
@@ -102,7 +103,7 @@ def read_file(
     told_of = 0
     with _opened(path) as opened:
         layout = lay_out(opened.header, reading, source=path.name)
-        rows = Rows(layout, reading, past, now, atlas, known)
+        rows = Rows(layout, reading, past, now, atlas, machines)
         for line, row, at in opened.rows:
             try:
                 if isinstance(row, BadRow):
@@ -116,6 +117,8 @@ def read_file(
                 told(at - told_of)
                 told_of = at
         rows.flush()
+        if rows.other_systems:
+            left_out.reasons[NOT_LINUX] += rows.other_systems
     return Read(past.rows, rows.gaps, left_out, _as_of(opened.about, now))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -12,13 +12,17 @@ from typing import Any
 from arbiter import gpus
 from arbiter.domain import Purchase
 from arbiter.price_files.contract import IDENTITY, BadFile, Layout, Reading
+from arbiter.price_files.machines import Machines
 from arbiter.quality import Malformed, read_price
 from arbiter.regions import Atlas
 from arbiter.store.spool import GAP, OPEN, PastPrices, SeriesFacts
 
 Row = Sequence[Any]
-Known = Mapping[tuple[str, str], tuple[str, int]]
-"""(provider, instance type) -> GPU and number of GPUs, of what is recorded."""
+
+LINUX = frozenset({"", "linux", "linux/unix", "linux/unix (amazon vpc)"})
+"""Operating systems, in lower case, whose prices are read; "" is where the file does not say."""
+
+NOT_LINUX = "not Linux"
 
 LISTED = 20
 """Rows left out that are told one by one."""
@@ -27,6 +31,7 @@ MOST_SOURCES = 1_000
 
 _REMEMBERED = 100_000  # texts whose meaning is kept; prices and times come again and again
 _BATCH = 50_000
+_NEW = (-1, -1)
 
 PURCHASES = {
     "spot": Purchase.SPOT,
@@ -90,10 +95,11 @@ class Rows:
 
     Args:
         now: a price of the future is refused.
-        known: what is recorded of instance types, for files that do not name the GPU.
+        machines: for files that do not name the GPU.
 
     Attributes:
         gaps: rows without a price: nothing was on sale from then on, or nobody knew a price.
+        other_systems: rows that were passed over, for they price another system than Linux.
     """
 
     def __init__(
@@ -103,12 +109,12 @@ class Rows:
         past: PastPrices,
         now: datetime,
         atlas: Atlas,
-        known: Known,
+        machines: Machines,
     ) -> None:
-        self.gaps = 0
+        self.gaps = self.other_systems = 0
         self._layout, self._reading, self._past = layout, reading, past
         self._now = int(now.timestamp())
-        self._atlas, self._known = atlas, known
+        self._atlas, self._machines = atlas, machines
         self._identity = [layout.places[name] for name in IDENTITY if name in layout.places]
         self._price = layout.places.get("price_hour", layout.places.get("price_micros"))
         self._from = layout.places.get("valid_from")
@@ -116,7 +122,7 @@ class Rows:
         self._micros = _remembering(self._read_price)
         self._instant = _remembering(self._read_instant)
         self._end = _remembering(self._read_end)
-        self._series: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self._series: dict[tuple[Any, ...], tuple[int, int] | None] = {}
         self._begin_batch()
 
     def add(self, row: Row) -> None:
@@ -127,9 +133,12 @@ class Rows:
             BadFile: the file as a whole cannot be.
         """
         key = tuple([row[place] for place in self._identity])
-        found = self._series.get(key)
-        if found is None:
+        found = self._series.get(key, _NEW)
+        if found is _NEW:
             found = self._series[key] = self._named(row)
+        if found is None:
+            self.other_systems += 1
+            return
         values = self._layout.values
         since = self._instant(row[self._from] if self._from is not None else values["valid_from"])
         until = OPEN
@@ -182,8 +191,10 @@ class Rows:
             raise self._bad(name, "is empty")
         return text
 
-    def _named(self, row: Row) -> tuple[int, int]:
-        """The numbers of the row's series and of its origin."""
+    def _named(self, row: Row) -> tuple[int, int] | None:
+        """The numbers of the row's series and of its origin, or None where it is none of ours."""
+        if self._text(row, "os").lower() not in LINUX:
+            return None
         provider = self._needed(row, "provider").lower()
         instance_type, zone = self._needed(row, "instance_type"), self._text(row, "zone")
         gpu, gpu_count = self._gpu(row, provider, instance_type)
@@ -242,13 +253,13 @@ class Rows:
 
     def _gpu(self, row: Row, provider: str, instance_type: str) -> tuple[str, int]:
         gpu, count = self._text(row, "gpu"), self._text(row, "gpu_count")
-        known = self._known.get((provider, instance_type))
         if not gpu or not count:
+            known = self._machines.of(provider, instance_type)
             if known is None:
                 missing = "gpu_count" if gpu else "gpu"
                 raise self._bad(
                     missing,
-                    f"is not given, and no recorded price of {provider} says it",
+                    f"is not given, and neither a recorded price nor {provider} itself says it",
                     instance_type,
                     f"give a column: --map COLUMN={missing}, or --set {missing}=...",
                 )

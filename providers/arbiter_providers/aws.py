@@ -31,7 +31,7 @@ from arbiter.provider import (
 from arbiter_providers import aws_account, aws_history, aws_on_demand, aws_signals, aws_spot
 from arbiter_providers._regions import european_regions
 from arbiter_providers.aws_public import PublicFeeds
-from arbiter_providers.aws_types import Machines, described
+from arbiter_providers.aws_types import TYPES, Machines, described
 
 _ROWS = {
     "instance-types": "InstanceTypes",
@@ -107,6 +107,10 @@ class Aws:
             [one for one in found if isinstance(one, PastPrice)],
             [one for one in found if isinstance(one, Skip)],
         )
+
+    def machine(self, instance_type: str) -> tuple[str, int] | None:
+        """GPU and count of an instance type, by the built-in table."""
+        return TYPES.get(instance_type)
 
     @property
     def _regions(self) -> tuple[str, ...]:

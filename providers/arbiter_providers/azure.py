@@ -30,6 +30,7 @@ from arbiter_providers._http import Http, Rejected
 from arbiter_providers._regions import ask_regions, european_regions
 from arbiter_providers.azure_pages import Pages
 from arbiter_providers.azure_rows import open_page
+from arbiter_providers.azure_sizes import gpu_of, size_named
 
 ENDPOINT = "https://prices.azure.com"
 PATH = "/api/retail/prices"
@@ -105,6 +106,11 @@ class Azure:
             BadAnswer: a page is not an answer of the Resource Graph.
         """
         return azure_history.parse(fetched, now)
+
+    def machine(self, instance_type: str) -> tuple[str, int] | None:
+        """GPU and count of a size, in any case, by the built-in table."""
+        found = gpu_of(size_named(instance_type) or instance_type)
+        return None if isinstance(found, str) else found
 
     def parse(self, fetched: Fetched, now: datetime) -> Parsed:
         """The offers whose price holds now; of several rows for one, the newest.

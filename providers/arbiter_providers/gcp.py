@@ -37,6 +37,7 @@ from arbiter_providers.gcp_account import KEY, Account, Login, logins
 from arbiter_providers.gcp_api import Compute, all_pages, explain
 from arbiter_providers.gcp_machines import (
     FILTER,
+    MACHINES,
     Catalogue,
     Machine,
     next_list,
@@ -208,6 +209,11 @@ class Gcp:
         return Fetched((*self._lists, Page(PRICE_HISTORY, "", body)), tuple(degraded))
 
     # --- reading ------------------------------------------------------------------------------
+
+    def machine(self, instance_type: str) -> tuple[str, int] | None:
+        """GPU and count of a machine type, by the built-in table."""
+        found = MACHINES.get(instance_type)
+        return None if found is None else (found.gpu, found.gpu_count)
 
     def parse(self, fetched: Fetched, now: datetime) -> Parsed:
         """The machines whose parts all have a price, where their GPU is.

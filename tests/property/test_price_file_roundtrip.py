@@ -15,10 +15,12 @@ from sqlalchemy import text
 from arbiter.gpus import GPUS
 from arbiter.price_files.contract import Reading
 from arbiter.price_files.exported import exported
+from arbiter.price_files.machines import Machines
 from arbiter.price_files.reading import read_file
 from arbiter.price_files.writing import write_file
 from arbiter.prices.chosen import Market
 from arbiter.prices.question import Question, Window
+from arbiter.provider import ProviderSettings
 from arbiter.regions import load_atlas
 from arbiter.sovereignty import Rule
 from arbiter.store import bulk
@@ -96,7 +98,9 @@ def export(store: Store, path: Path, kind: str) -> None:
 
 def import_(store: Store, path: Path) -> None:
     with PastPrices() as past, store.begin() as connection:
-        read = read_file(path, Reading(), past, NOW, ATLAS, {})
+        read = read_file(
+            path, Reading(), past, NOW, ATLAS, Machines({}, lambda _name: ProviderSettings())
+        )
         assert read.as_of == NOW
         bulk.write(connection, past, NOW, open_until=LAST)
 

@@ -115,10 +115,11 @@ def test_a_wrong_row_stops_the_import_and_nothing_is_stored(machine: Machine) ->
 
 
 def test_rows_left_out_are_told(machine: Machine) -> None:
-    path = write(machine, [*ROWS, ROWS[0].replace("2.5", "cheap"), ROWS[0].replace("L4", "")])
+    path = write(machine, [*ROWS, ROWS[0].replace("2.5", "cheap"), ROWS[2].replace("H100", "")])
     ended = machine.arbiter("prices", "import", path, "--on-error", "skip")
     assert ended.code == 0
-    assert "2 rows left out: 1 x is not given, and no recorded price of aws says it" in ended.err
+    reason = "is not given, and neither a recorded price nor azure itself says it"
+    assert f"2 rows left out: 1 x {reason}" in ended.err
     assert "  line 5: price_hour: price is not a number ('cheap')\n" in ended.err
     assert prices(machine) == 3
 

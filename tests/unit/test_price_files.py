@@ -15,7 +15,9 @@ import pytest
 
 from arbiter.price_files import rows as rows_module
 from arbiter.price_files.contract import BadFile, Reading, parse_renamed, parse_value
+from arbiter.price_files.machines import Machines
 from arbiter.price_files.reading import SKIP, STOP, Read, extent, read_file
+from arbiter.provider import ProviderSettings
 from arbiter.regions import load_atlas
 from arbiter.store.spool import LAST_SECOND, OPEN, TIME_BITS, PastPrices, SeriesFacts
 
@@ -54,7 +56,7 @@ def read(
             past,
             NOW,
             load_atlas(),
-            known or {},
+            Machines(known or {}, lambda _name: ProviderSettings()),
             on_error=on_error,
             told=told,
         )
@@ -156,12 +158,47 @@ def test_columns_are_mapped_and_values_set(tmp_path: Path) -> None:
 
 def test_the_gpu_of_a_known_machine_is_known(tmp_path: Path) -> None:
     header = "provider,region,instance_type,purchase,currency,price_hour,valid_from"
-    row = "aws,eu-north-1,g6.12xlarge,spot,USD,2,2026-10-01T00:00:00Z"
+    row = "aws,eu-north-1,g9.huge,spot,USD,2,2026-10-01T00:00:00Z"
     path = csv(tmp_path, header, row)
-    facts = read(path, known={("aws", "g6.12xlarge"): ("L4", 4)}).series[0]
+    facts = read(path, known={("aws", "g9.huge"): ("L4", 4)}).series[0]
     assert (facts.gpu, facts.gpu_count) == ("L4", 4)
-    with pytest.raises(BadFile, match=r"csv:2: gpu: is not given.*'g6\.12xlarge'.*--set gpu="):
+    with pytest.raises(BadFile, match=r"csv:2: gpu: is not given.*'g9\.huge'.*--set gpu="):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("provider", "instance_type", "machine"),
+    [
+        ("aws", "p3.16xlarge", ("V100-16GB", 8)),
+        ("azure", "standard_nc24ads_a100_v4", ("A100-80GB", 1)),
+        ("gcp", "a2-highgpu-1g", ("A100-40GB", 1)),
+    ],
+)
+def test_the_gpu_of_a_provider_s_machine_is_known_before_any_poll(
+    tmp_path: Path, provider: str, instance_type: str, machine: tuple[str, int]
+) -> None:
+    header = "provider,region,instance_type,purchase,currency,price_hour,valid_from"
+    row = f"{provider},somewhere,{instance_type},spot,USD,2,2026-10-01T00:00:00Z"
+    facts = read(csv(tmp_path, header, row)).series[0]
+    assert (facts.gpu, facts.gpu_count) == machine
+
+
+def test_prices_of_other_systems_than_linux_are_passed_over_and_counted(tmp_path: Path) -> None:
+    header = (
+        "Timestamp,AvailabilityZone,InstanceType,ProductDescription,SpotPrice,provider,region,"
+        "purchase,currency"
+    )
+    systems = ("Linux/UNIX", "Windows", "Linux/UNIX (Amazon VPC)", "SUSE Linux")
+    rows = [
+        f"2026-10-0{day}T00:00:00Z,eu-west-1a,g6.xlarge,{system},{day},aws,eu-west-1,spot,USD"
+        for day, system in enumerate(systems, 1)
+    ]
+    found = read(csv(tmp_path, header, *rows))
+    assert [row[3] for row in found.rows] == [1_000_000, 3_000_000]
+    assert found.read.left_out.reasons == {"not Linux": 2}
+    assert found.read.left_out.listed == []
+    taken = read(csv(tmp_path, header, *rows), values={"os": "linux"})
+    assert len(taken.rows) == 4
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ def _provider_answer(done: Backfilled) -> dict[str, Any]:
 
 
 def _from_file(app: App, path: Path, reading: Reading, on_error: str) -> dict[str, Any]:
+    from arbiter.price_files.machines import Machines
     from arbiter.price_files.reading import extent, read_file
     from arbiter.store import bulk
     from arbiter.store.known import machines
@@ -133,7 +134,7 @@ def _from_file(app: App, path: Path, reading: Reading, on_error: str) -> dict[st
     now = app.now()
     try:
         with store.read() as connection:
-            known = machines(connection)
+            known = Machines(machines(connection), app.settings.provider)
         with PastPrices() as past:
             with bar("reading", total) as told:
                 read = read_file(
