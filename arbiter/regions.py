@@ -185,14 +185,15 @@ def unknown_names(selection: Selection, atlas: Atlas) -> list[str]:
         if name not in known
     ]
     for code in selection.countries:
-        if code in _MISTAKEN:
-            wrong.append(f"{code!r} is no ISO 3166 code, did you mean {_MISTAKEN[code]}?")
+        if code in MISTAKEN:
+            wrong.append(f"{code!r} is no ISO 3166 code, did you mean {MISTAKEN[code]}?")
         elif not _is_country(code) or code in _UNKNOWN:
             wrong.append(f"{code!r} is no country, write two capitals (DE)")
     return wrong
 
 
-_MISTAKEN = {"UK": "GB", "EL": "GR"}
+MISTAKEN = {"UK": "GB", "EL": "GR"}
+"""What is written for a country -> its ISO 3166 code."""
 
 
 def _nearest(name: str, known: set[str]) -> str:

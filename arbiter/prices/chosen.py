@@ -15,6 +15,7 @@ from arbiter.errors import ArbiterError, UnknownName
 from arbiter.prices.fx import BASE, DAY_S, EPOCH, NoRate, Rates, Used, converted, shared
 from arbiter.prices.question import Question, Window
 from arbiter.prices.steps import Flags, Ints, Steps, within
+from arbiter.regions import MISTAKEN
 from arbiter.sovereignty import Allowed, Level, Rule, judge
 from arbiter.store import asked_prices
 from arbiter.store.asked_prices import OPEN, as_steps
@@ -298,16 +299,33 @@ def _explain(market: Market, question: Question) -> None:
     )
     for column, word, names in asked:
         recorded = asked_prices.known(market.connection, column) if names else []
-        folded = {one.casefold(): one for one in recorded}
+        folded = {_folded(one): one for one in recorded}
         for name in names:
             if name not in recorded:
-                near = get_close_matches(name.casefold(), folded, n=1)
-                few = ", ".join(recorded[:6]) + (", ..." if len(recorded) > 6 else "")
-                hint = f"did you mean {folded[near[0]]}?" if near else f"there are {few}"
-                raise UnknownName(
-                    f"no price of {word} {name!r} is recorded",
-                    hint if recorded else "run: arbiter poll",
-                )
+                near = get_close_matches(_folded(name), folded, n=1)
+                hint = f"did you mean {folded[near[0]]}?" if near else _some_of(recorded)
+                raise UnknownName(f"no price of {word} {name!r} is recorded", hint)
+    for code in question.countries:
+        places = (market.atlas.place(one.provider, one.region) for one in lines(market.connection))
+        countries = {place.country for place in places}
+        if code not in countries:
+            meant = MISTAKEN.get(code)
+            hint = f"did you mean {meant}?" if meant else _some_of(sorted(filter(None, countries)))
+            raise UnknownName(f"no price in a country {code!r} is recorded", hint)
+
+
+def _folded(name: str) -> str:
+    """Names that look the same: H1OO is H100."""
+    return name.casefold().translate(_LOOKALIKES)
+
+
+_LOOKALIKES = str.maketrans("oil", "011")
+
+
+def _some_of(recorded: Sequence[str]) -> str:
+    if not recorded:
+        return "run: arbiter poll"
+    return f"there are {', '.join(recorded[:6])}{', ...' if len(recorded) > 6 else ''}"
 
 
 def _rates(connection: Connection, sold: Sequence[str], currency: str, steps: Steps) -> Rates:

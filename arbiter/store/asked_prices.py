@@ -79,13 +79,20 @@ def standing_at(
     Args:
         seen: of `last_seen`, read before.
     """
+    import numpy as np
+
     ids = chosen.ids.tolist()
-    if all(seen.get(part, 0) <= instant for part in chosen.parts[0]):
-        # Nobody has looked since, so what stood then stands still.
-        rows = _columns(connection, _STANDS, f"FROM price_now c WHERE {_among('c.series_id', ids)}")
-        if not (rows[:, 1] > instant).any():
-            return _ordered(rows, ids)
-    rows = _columns(connection, _INTERVAL, _newest_before(connection, ids, instant))
+    if any(seen.get(part, 0) > instant for part in chosen.parts[0]):
+        rows = _columns(connection, _INTERVAL, _newest_before(connection, ids, instant))
+        return _ordered(rows, ids)
+    # Nobody has looked since, so most of what stood then stands still; of the rest, which may be
+    # known from files alone, the history is asked.
+    rows = _columns(connection, _STANDS, f"FROM price_now c WHERE {_among('c.series_id', ids)}")
+    rows = rows[rows[:, 1] <= instant]
+    others = np.setdiff1d(chosen.ids, rows[:, 0]).tolist()
+    if others:
+        stood = _columns(connection, _INTERVAL, _newest_before(connection, others, instant))
+        rows = np.concatenate((rows, _only(stood, others)))
     return _ordered(rows, ids)
 
 

@@ -21,13 +21,14 @@ from arbiter.prices.index import index, median
 from arbiter.prices.question import Question, asked, asked_at
 from arbiter.prices.seasonality import seasonality
 from arbiter.prices.stats import below, stats
-from arbiter.provider import PricedOffer
+from arbiter.provider import PastPrice, PricedOffer
 from arbiter.regions import load_atlas
 from arbiter.sovereignty import Rule
-from arbiter.store import rollups
+from arbiter.store import bulk, rollups
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook
 from arbiter.store.rates import Published, held, write_rates
+from arbiter.store.spool import PastPrices
 from arbiter.testing import priced
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
@@ -67,6 +68,37 @@ def ask(now: datetime, **typed: Any) -> Question:
 
 def h100(usd: str, **other: Any) -> PricedOffer:
     return priced("eu-north-1", usd, instance_type="8x", gpu="H100", gpu_count=8, **other)
+
+
+# --- what files alone have told --------------------------------------------------------------
+
+
+def imported(store: Store, now: datetime, until: datetime, *offers: PricedOffer) -> None:
+    """The past of offers until an instant, as a file has it."""
+    with PastPrices() as past, store.begin() as connection:
+        past.extend_prices("aws", [PastPrice(one, START, until) for one in offers])
+        bulk.write(connection, past, now)
+
+
+def test_what_stood_is_known_of_a_place_that_was_never_polled(store: Store) -> None:
+    imported(store, START + 9 * DAY, START + 2 * DAY, h100("8"))
+    with market(store, START + 9 * DAY) as asked_of:
+        (stood,) = as_of(asked_of, asked_at(START + 9 * DAY, "2026-09-02")).prices
+        assert (stood.price, stood.since) == (Decimal(1), START)
+        with pytest.raises(ArbiterError, match="nothing was on sale at 2026-09-03"):
+            as_of(asked_of, asked_at(START + 9 * DAY, "2026-09-03"))
+
+
+def test_what_stood_after_the_last_poll_is_known_beside_what_stands_still(store: Store) -> None:
+    watched = Watched(store)
+    watched.sells(START - DAY, h100("24"), priced("eu-north-1", "3"))
+    watched.sells(START - HOUR, priced("eu-north-1", "3"))
+    imported(store, START + DAY, START + DAY, h100("8"))
+    with market(store, START + DAY) as asked_of:
+        prices = as_of(asked_of, asked_at(START + DAY, "2026-08-31T23:30:00")).prices
+        assert [one.gpu for one in prices] == ["L4"]
+        prices = as_of(asked_of, asked_at(START + DAY, "2026-09-01T00:00:00")).prices
+        assert [(one.gpu, one.price) for one in prices] == [("H100", Decimal(1))]
 
 
 # --- a day of one machine -------------------------------------------------------------------
@@ -227,11 +259,13 @@ def test_every_filter_and_all_of_them(wide: Store, typed: dict[str, Any], series
     ("typed", "said"),
     [
         ({"gpu": "H10O"}, "no price of GPU 'H10O' is recorded; did you mean H100?"),
+        ({"gpu": "h1oo"}, "no price of GPU 'h1oo' is recorded; did you mean H100?"),
+        ({"countries": ["UK"]}, "no price in a country 'UK' is recorded; did you mean GB?"),
         ({"gpu": "B200"}, "no price of GPU 'B200' is recorded; there are H100, L4"),
         ({"providers": ["scalway"]}, "did you mean scaleway?"),
         ({"regions": ["eu-north1"]}, "did you mean eu-north-1?"),
         ({"gpu": "L4", "providers": ["scaleway"]}, "no series passes all of these filters"),
-        ({"countries": ["JP"]}, "no series passes all of these filters"),
+        ({"countries": ["JP"]}, "no price in a country 'JP' is recorded; there are FR, GB, SE"),
     ],
 )
 def test_a_name_of_which_nothing_is_recorded(wide: Store, typed: dict[str, Any], said: str) -> None:
