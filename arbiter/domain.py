@@ -279,6 +279,35 @@ class ActionState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What a launch was expected to save and to cost when it was decided.
+
+    Attributes:
+        saving_usd_hour: by how much the hourly cost falls, missing replicas included at what they
+            are worth; None where no on-demand price is known to count it by.
+        stay_h: hours for which it is counted on.
+        cold_start_s: seconds until it answers, for which it runs beside what it replaces.
+        double_running_usd: what that costs.
+        egress_usd: of bringing the weights there; None where not known.
+        pays_back_h: hours after which the saving has brought back what was paid once.
+        losses_per_h: how often machines are lost there; 0 on demand.
+        missing_before, missing_after: expected number of replicas missing.
+        missing_cost: on-demand hours that an hour of one of them counted as.
+    """
+
+    saving_usd_hour: Decimal | None
+    stay_h: float
+    cold_start_s: float
+    double_running_usd: Decimal | None
+    egress_usd: Decimal | None
+    pays_back_h: float | None
+    losses_per_h: float
+    missing_before: float
+    missing_after: float
+    missing_cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One step of a plan.
 
@@ -290,6 +319,7 @@ class Action:
         replaces: for a launch, the cluster that the new one will take over from.
         for_money: a launch that only saves; these are counted against the daily bound.
         reason: why, in a few words.
+        expected: the figures behind a launch; None for the other kinds, and for one by order.
     """
 
     id: str
@@ -302,6 +332,7 @@ class Action:
     variant: str | None = None
     replaces: str | None = None
     for_money: bool = False
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ what is not known is None.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from arbiter.domain import (
     ReplicaState,
     Service,
 )
+from arbiter.economics import expected_line
 from arbiter.money import Price
 
 if TYPE_CHECKING:
@@ -303,6 +305,7 @@ def action_dict(action: Action, state: str | None = None, error: str = "") -> Di
         "price_usd_hour": usd(action.price),
         "replaces": action.replaces,
         "for_money": action.for_money,
+        "expected": asdict(action.expected) if action.expected else None,
     }
 
 
@@ -361,6 +364,8 @@ def _steps(actions: list[tuple[Action, str]]) -> Iterator[str]:
         if action.replaces:
             what += f", in place of {action.replaces}"
         yield f"{what}: {action.reason}{f'  [{outcome}]' if outcome else ''}"
+        if action.expected is not None:
+            yield f"      {expected_line(action.expected)}"
 
 
 def _ground(plan: Plan) -> Iterator[str]:

@@ -24,6 +24,7 @@ from arbiter.domain import (
     Action,
     ActionKind,
     Candidate,
+    Expected,
     Plan,
     Quote,
     Refusal,
@@ -143,6 +144,7 @@ class _Steps:
         replaces: str | None = None,
         *,
         for_money: bool = False,
+        expected: Expected | None = None,
     ) -> None:
         """Add a launch under the service's next name."""
         service = self._fleet.service
@@ -160,6 +162,7 @@ class _Steps:
                 variant=candidate.variant,
                 replaces=replaces,
                 for_money=for_money,
+                expected=expected,
             )
         )
 
@@ -279,7 +282,7 @@ def _mix(
     standing = Standing(
         now=steps.now,
         service=fleet.service.name,
-        model=fleet.profile.name,
+        profile=fleet.profile,
         notice_s=fleet.notice_s,
         replicas=fleet.service.replicas,
         candidates=sifted.candidates,
@@ -297,12 +300,13 @@ def _mix(
             steps.end(wish.replica, wish.reason)
         elif wish.candidate is not None and wish.for_money and wish.replica is not None:
             old = wish.replica.cluster
-            steps.launch(wish.candidate, wish.reason, replaces=old, for_money=True)
+            steps.launch(wish.candidate, wish.reason, old, for_money=True, expected=wish.expected)
         elif wish.candidate is not None and waiting:
             old = waiting.pop(0).cluster
-            steps.launch(wish.candidate, f"{old} stopped answering", replaces=old)
+            reason = f"{old} stopped answering"
+            steps.launch(wish.candidate, reason, old, expected=wish.expected)
         elif wish.candidate is not None:
-            steps.launch(wish.candidate, wish.reason)
+            steps.launch(wish.candidate, wish.reason, expected=wish.expected)
     return wishes.cost_share(running)
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
+from arbiter.domain import Candidate, Expected, Purchase, Replica, ReplicaState
+from arbiter.economics import expected, pays
 from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of, told_of
-from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, faded, learn
+from arbiter.profiles import Profile
+from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, faded, hazard_now, learn
 from arbiter.spot.cold import cold_s
 from arbiter.spot.decide import Held, Offered, Situation, Step, next_step
 from arbiter.steering import in_aim, knobs_of
@@ -39,12 +41,14 @@ class Wish:
         candidate: what to launch; None for an ending.
         replica: what to end, or what a launch for money is to take over from.
         for_money: a launch that only saves.
+        expected: the figures behind a launch.
     """
 
     candidate: Candidate | None
     replica: Replica | None
     for_money: bool
     reason: str
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Standing:
 
     Attributes:
         service: its name, under which its goal is kept.
-        model: name of its profile, under which its cold starts are.
+        profile: what it serves; its cold starts are kept under its name.
         notice_s: provider -> seconds of warning before it takes a spot machine away.
         replicas: how many should answer.
         candidates: every eligible offer, cheapest first.
@@ -66,7 +70,7 @@ class Standing:
 
     now: datetime
     service: str
-    model: str
+    profile: Profile
     notice_s: Mapping[str, float]
     replicas: int
     candidates: Sequence[Candidate]
@@ -100,6 +104,7 @@ class Wishes:
         self._machines = list(standing.machines)
         self._used = {one.offer.where for one in standing.machines}
         self._launched: list[Held] = []
+        self._missing_cost = policy.missing_cost
         self._refused = self._not_to_be_tried()
         self._may_buy = self._bought is not None
 
@@ -107,9 +112,11 @@ class Wishes:
         """The steps that are wanted now, in their order."""
         found: list[Wish] = []
         for _ in range(MOST_STEPS):
-            step = next_step(self._situation(), frozenset(self._refused))
+            situation = self._situation()
+            step = next_step(situation, frozenset(self._refused))
             if step is None:
                 break
+            self._missing_cost = situation.missing_cost
             wish = self._ending(step) if step.kind == "end" else self._launching(step)
             if wish is not None:
                 found.append(wish)
@@ -155,7 +162,7 @@ class Wishes:
         place = "" if candidate is None else group_of(candidate.quote.offer)
         if place not in self._cold_starts:
             colds, assumed_s = self._beliefs.colds, self._policy.cold_start_s
-            seconds = cold_s(colds, self._standing.model, place, assumed_s)
+            seconds = cold_s(colds, self._standing.profile.name, place, assumed_s)
             self._cold_starts[place] = seconds / HOUR
         return self._cold_starts[place]
 
@@ -197,30 +204,47 @@ class Wishes:
         found = self._bought if step.pool is None else self._pools[step.pool]
         if found is None:
             return None
-        wish = self._launch(self._spread(found), step)
+        chosen = self._spread(found)
+        figures = self._expected(chosen, step)
+        wish = self._launch(chosen, step, figures)
         if wish is None:
             self._pass_over(step)
             return None
-        chosen = wish.candidate or found
         offer = chosen.quote.offer
         self._used.add(offer.where)
         pool = pool_of(offer) if offer.purchase is Purchase.SPOT else None
         name = f"new-{len(self._launched)}"
         price = self._relative(chosen.usd_per_mtok)
         self._launched.append(Held(id=name, pool=pool, ready=False, doomed=False, price=price))
-        return wish
+        return replace(wish, expected=figures)
 
-    def _launch(self, chosen: Candidate, step: Step) -> Wish | None:
+    def _expected(self, chosen: Candidate, step: Step) -> Expected:
+        offer, now = chosen.quote.offer, self._standing.now.timestamp()
+        losses_per_h = 0.0
+        if offer.purchase is Purchase.SPOT:
+            losses_per_h = hazard_now(self._beliefs, pool_of(offer), group_of(offer), now)
+        return expected(
+            step.why,
+            chosen,
+            self._standing.profile,
+            cold_h=self._cold_h(chosen),
+            losses_per_h=losses_per_h,
+            on_demand=self._bought,
+            missing_cost=self._missing_cost,
+        )
+
+    def _launch(self, chosen: Candidate, step: Step, figures: Expected) -> Wish | None:
         count = sum(not self._is_doomed(one) for one in self._machines) + len(self._launched)
         if count < self._standing.replicas:
             return Wish(chosen, None, False, self._why_needed(chosen))
         if step.why.replaces is not None:
-            return self._move(chosen)
+            return self._move(chosen, figures)
         if count >= self._standing.replicas + self._policy.max_spares:
-            return self._move(chosen)  # no spare more, but it may take the place of a dearer one
+            # No spare more, but it may take the place of a dearer one.
+            return self._move(chosen, figures)
         return Wish(chosen, None, False, _why_spare(step))
 
-    def _move(self, chosen: Candidate) -> Wish | None:
+    def _move(self, chosen: Candidate, figures: Expected) -> Wish | None:
         """In the place of the dearest, where the policy's bounds on moving allow it."""
         standing, policy = self._standing, self._policy
         settled = [one for one in self._machines if self._may_move(one)]
@@ -230,7 +254,7 @@ class Wishes:
             return None
         dearest = max(priced, key=lambda one: (standing.costs[one.cluster], one.cluster))
         cost = standing.costs[dearest.cluster]
-        if chosen.usd_per_mtok > cost * (1 - policy.min_saving):
+        if chosen.usd_per_mtok > cost * (1 - policy.min_saving) or not pays(figures):
             return None
         saving = 1 - chosen.usd_per_mtok / cost
         return Wish(chosen, dearest, True, f"{saving:.0%} cheaper than {dearest.cluster}")

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from arbiter.domain import Expected
+
 
 @dataclass(frozen=True, slots=True)
 class OfferShape:
@@ -164,6 +166,7 @@ class ActionShape:
     price_usd_hour: Decimal | None = None
     replaces: str | None = None
     for_money: bool = False
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,7 @@ class PlanShape:
     refused_by_rule: dict[str, int]
     actions: list[ActionShape]
     candidates: list[OfferShape]
+    cost_share: float | None = None
     id: str | None = None
     policy: str | None = None
     version: str | None = None

@@ -211,6 +211,13 @@ def hazard(age_h: float, factor: float = 1.0) -> float:
     return factor * (SHAPE / (age_h + YOUNG_H) + FLOOR)
 
 
+def hazard_now(beliefs: Beliefs, name: str, region: str, at: float) -> float:
+    """Losses per hour of a machine in a pool at an instant, or of one that would be launched."""
+    pool = beliefs.pool(name, region)
+    run_h = unseen_h(pool, at) if pool.up_since is None else max(0.0, at - pool.up_since) / HOUR
+    return hazard(run_h, beliefs.factors.of(name, region))
+
+
 def unseen_h(pool: Pool, at: float) -> float:
     """Hours for which a pool that is found open has probably been open, unseen.
 

@@ -17,6 +17,8 @@ PURE = (
     "counters",
     "countries",
     "domain",
+    "economics",
+    "egress",
     "explain",
     "gate",
     "gpus",

@@ -7,13 +7,13 @@ import re
 import pytest
 from checkout import REPOSITORY
 
+from arbiter.egress import LEAVES_USD_GB
+
 PAGE = (REPOSITORY / "docs" / "spot-policy.md").read_text(encoding="utf-8")
 
 
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    assert found
-    return found[1]
+def block(language: str, number: int = 0) -> str:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[number]
 
 
 def test_the_example_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +32,21 @@ def test_the_figures_around_it_are_its_own() -> None:
     assert f"factor from 1 to {factor:.2f}" in text
     assert f"with a probability of {why.missing_after:.4f}" in text
     assert f"double running in {minutes:.1f} minutes" in text
+
+
+def test_the_daemons_move_is_recorded_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    exec(compile(block("python", 1), "spot-policy.md", "exec"), names)
+    assert capsys.readouterr().out == block("text", 1)
+    (action,) = names["made"].actions  # type: ignore[attr-defined]
+    found = action.expected
+    text = " ".join(PAGE.split())
+    assert f"probability of {found.missing_after:.2%}".replace("%", " %") in text
+    assert f"leaves {found.saving_usd_hour} USD an hour" in text
+    assert f"running both, {found.double_running_usd} USD" in text
+    assert found.egress_usd == 0
+
+
+def test_the_list_prices_of_traffic_are_those_in_use() -> None:
+    prices = "S3 {s3}, Google {gs}, Azure {az} USD per GB".format(**LEAVES_USD_GB)
+    assert prices in " ".join(PAGE.split())
