@@ -194,6 +194,7 @@ class Replica:
         paid: per hour, read back from the provider; None where it does not tell.
         leaving_at: when its provider takes it away, as it gave notice; None without one.
         note: the reason of its present state, for people.
+        hedged_by: the cluster that was launched beside it because its launch was slow, or None.
     """
 
     cluster: str
@@ -214,6 +215,7 @@ class Replica:
     leaving_at: datetime | None = None
     note: str = ""
     up_at: datetime | None = None
+    hedged_by: str | None = None
 
     @property
     def place(self) -> Place:
@@ -318,6 +320,7 @@ class Action:
         price: the quoted price per hour that the decision rests on.
         replaces: for a launch, the cluster that the new one will take over from.
         for_money: a launch that only saves; these are counted against the daily bound.
+        hedges: for a launch, the cluster whose launch is slow; the first that is up stays.
         reason: why, in a few words.
         expected: the figures behind a launch; None for the other kinds, and for one by order.
     """
@@ -333,6 +336,7 @@ class Action:
     replaces: str | None = None
     for_money: bool = False
     expected: Expected | None = None
+    hedges: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

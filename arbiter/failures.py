@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from arbiter.clock import Clock
-from arbiter.domain import ActionState, Refusal, Replica, ReplicaState
+from arbiter.domain import ActionState, Plan, Refusal, Replica, ReplicaState
 from arbiter.errors import LaunchError, LaunchRejected, QuotaExceeded
 from arbiter.policy import Policy, next_refusal
 from arbiter.spot.beliefs import Event, Happened, learn
@@ -55,6 +55,35 @@ def fail(
         cluster=current.cluster,
         decision_id=decision_id,
     )
+
+
+def note_hedges(
+    connection: Connection,
+    made: Plan,
+    replicas: Sequence[Replica],
+    policy: Policy,
+    decision_id: str,
+) -> None:
+    """A place whose launch is slow is left alone for a while, as one that has refused is."""
+    by_name = {one.cluster: one for one in replicas}
+    for action in made.actions:
+        slow = by_name.get(action.hedges or "")
+        if slow is None or action.offer is None:
+            continue
+        past, key = fleet.refusals(connection, made.at), slow.offer.key
+        found = next_refusal(policy, past, key, made.at, "its launch was slow", lost=False)
+        fleet.add_refusal(connection, made.service, found)
+        waited = (made.at - slow.launched_at).total_seconds()
+        journal.add_event(
+            connection,
+            made.at,
+            "launch_hedged",
+            f"{slow.cluster} brought no machine on {slow.offer.where} within {waited:.0f} s: "
+            f"{action.cluster} was asked for beside it on {action.offer.where}",
+            service=made.service,
+            cluster=slow.cluster,
+            decision_id=decision_id,
+        )
 
 
 def keep(store: Store, clock: Clock, events: Sequence[Event | Answered]) -> None:

@@ -32,6 +32,7 @@ from arbiter.domain import (
     ReplicaState,
     Service,
 )
+from arbiter.hedging import hedges, next_candidate, settled, to_hedge
 from arbiter.market import Sifted, sift
 from arbiter.policy import Policy, moves_left, spot_failures
 from arbiter.profiles import Profile
@@ -61,6 +62,7 @@ class Fleet:
         ending: clusters whose termination was ordered and is not confirmed yet.
         refusals: remembered capacity failures, newest last.
         moves: instants of the launches made for money.
+        slow: clusters whose launch has brought no machine for longer than is usual there.
         not_launchable: provider -> why nothing is launched there.
         notice_s: provider -> seconds of warning before it takes a spot machine away, where they
             are listened to; of the others none is counted on.
@@ -75,6 +77,7 @@ class Fleet:
     moves: tuple[datetime, ...] = ()
     not_launchable: Mapping[str, str] = field(default_factory=dict)
     notice_s: Mapping[str, float] = field(default_factory=dict)
+    slow: tuple[str, ...] = ()
 
 
 def plan(
@@ -110,9 +113,11 @@ def plan(
         _end_everything(steps, fleet)
     else:
         kept = _end_what_may_not_stay(steps, fleet, policy)
+        _settle_hedges(steps, kept)
         _finish_replacements(steps, fleet, kept)
         _shrink(steps, fleet, policy, kept)
         cost_share = _mix(steps, fleet, policy, sifted, quotes, beliefs, kept)
+        _hedge(steps, fleet, policy, sifted, kept)
     _clean_up(steps, fleet)
     actions = tuple(steps.actions)
     return Plan(
@@ -145,6 +150,7 @@ class _Steps:
         *,
         for_money: bool = False,
         expected: Expected | None = None,
+        hedges: str | None = None,
     ) -> None:
         """Add a launch under the service's next name."""
         service = self._fleet.service
@@ -163,6 +169,7 @@ class _Steps:
                 replaces=replaces,
                 for_money=for_money,
                 expected=expected,
+                hedges=hedges,
             )
         )
 
@@ -228,6 +235,29 @@ def _end_what_may_not_stay(steps: _Steps, fleet: Fleet, policy: Policy) -> list[
     return kept
 
 
+def _settle_hedges(steps: _Steps, kept: list[Replica]) -> None:
+    """Of a slow launch and the one beside it, keep the first whose machine is up."""
+    for stays, goes in settled(kept):
+        steps.end(goes, f"{stays.cluster} was up first")
+        kept.remove(goes)
+
+
+def _hedge(
+    steps: _Steps, fleet: Fleet, policy: Policy, sifted: Sifted, kept: Sequence[Replica]
+) -> None:
+    """Launch the next candidate beside a launch that is slow, while replicas are missing."""
+    used = {replica.offer.where for replica in kept}
+    used.update(action.offer.where for action in steps.actions if action.offer is not None)
+    spot = spot_failures(policy, fleet.refusals, steps.now) < policy.fallback_after
+    for slow in to_hedge(kept, fleet.slow, fleet.service.replicas):
+        found = next_candidate(slow, sifted.candidates, used, spot=spot)
+        if found is not None and not steps.touches(slow):
+            used.add(found.quote.offer.where)
+            waited = (steps.now - slow.launched_at).total_seconds()
+            reason = f"{slow.cluster} has brought no machine for {waited:.0f} s"
+            steps.launch(found, reason, slow.replaces, hedges=slow.cluster)
+
+
 def _finish_replacements(steps: _Steps, fleet: Fleet, kept: list[Replica]) -> None:
     """Where the new one answers, take the old one out, unless too few answer without it."""
     by_name = {replica.cluster: replica for replica in kept}
@@ -258,7 +288,8 @@ def _shrink(steps: _Steps, fleet: Fleet, policy: Policy, kept: list[Replica]) ->
     for replica in sorted(standing, key=dispensable)[:surplus]:
         steps.end(replica, "fewer replicas were ordered")
         kept.remove(replica)
-        for newcomer in [other for other in kept if other.replaces == replica.cluster]:
+        beside = (other for other in kept if other.cluster == replica.hedged_by)
+        for newcomer in [*beside, *(one for one in kept if one.replaces == replica.cluster)]:
             steps.terminate(newcomer, "what it was to replace is gone")
             kept.remove(newcomer)
 
@@ -286,7 +317,7 @@ def _mix(
         notice_s=fleet.notice_s,
         replicas=fleet.service.replicas,
         candidates=sifted.candidates,
-        machines=kept,
+        machines=_unhedged(kept),
         doomed=frozenset(replica.cluster for replica in silent),
         costs=_present_costs(fleet, quotes, running),
         failures=spot_failures(policy, fleet.refusals, steps.now),
@@ -330,7 +361,13 @@ def _clean_up(steps: _Steps, fleet: Fleet) -> None:
 def _standing(kept: Sequence[Replica]) -> list[Replica]:
     """The replicas that count towards the order: a stand-in counts once its original is gone."""
     names = {replica.cluster for replica in kept}
-    return [replica for replica in kept if replica.replaces not in names]
+    return [replica for replica in _unhedged(kept) if replica.replaces not in names]
+
+
+def _unhedged(kept: Sequence[Replica]) -> list[Replica]:
+    """Without those beside a launch that may still come: of the two only one will stay."""
+    beside = hedges(kept)
+    return [replica for replica in kept if replica.cluster not in beside]
 
 
 def _present_costs(

@@ -19,6 +19,8 @@ from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
 from arbiter.drains import Drains
 from arbiter.endings import Endings
 from arbiter.errors import ArbiterError, StoreError
+from arbiter.failures import note_hedges
+from arbiter.hedging import slow_launches
 from arbiter.notices import NOTICE_S
 from arbiter.observe import Observer
 from arbiter.orders import Destination, ordered_move
@@ -29,6 +31,7 @@ from arbiter.spot.beliefs import Beliefs
 from arbiter.steering import steered
 from arbiter.store import fleet, journal
 from arbiter.store.beliefs import read_beliefs, save_goal
+from arbiter.store.cold_starts import cold_starts
 from arbiter.store.told import read_seeds
 from arbiter.sweep import Sweep
 from arbiter.tools import Tools
@@ -183,6 +186,7 @@ class Loop:
             refusals = fleet.refusals(connection, now)
             moves = journal.moves(connection, service.name, now - DAY)
             beliefs = replace(read_beliefs(connection), seeds=read_seeds(connection, now))
+            known = cold_starts(connection, now)
         of_kind = {
             kind: {row.action.cluster for row in open_actions if row.action.kind is kind}
             for kind in ActionKind
@@ -201,6 +205,9 @@ class Loop:
             ),
             moves=tuple(moves),
             not_launchable=self._tools.not_launchable,
+            slow=slow_launches(
+                now, replicas, service.profile, known, self._tools.fleet.hedge_after_s
+            ),
             notice_s=NOTICE_S if self._tools.executor.name == "skypilot" else {},
         )
         return found, policy, beliefs
@@ -240,6 +247,7 @@ class Loop:
             if not made.actions and made.sentence == last:
                 return made, None
             decision_id = journal.write_plan(connection, made, inputs)
+            note_hedges(connection, made, fleet_now.replicas, policy, decision_id)
         self._tools.tell(made.sentence)
         return made, decision_id
 

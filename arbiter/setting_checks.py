@@ -76,6 +76,7 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("gateway", "workers"): _Bounds(lambda v: 1 <= v <= 64, "must be from 1 to 64"),
     ("gateway", "drain_s"): _SPAN,
     ("fleet", "launch_deadline_s"): _SPAN,
+    ("fleet", "hedge_after_s"): _SPAN,
     ("fleet", "leave_s"): _SPAN_OR_NONE,
     ("retention", "prices_days"): _DAYS,
     ("retention", "decisions_inputs_days"): _DAYS,

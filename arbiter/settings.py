@@ -83,6 +83,11 @@ class FleetSettings:
     Attributes:
         launch_deadline_s: seconds after which a launch that has brought no machine counts as
             refused: what it has made is ended, and the next offer is tried.
+        hedge_after_s: seconds after which such a launch gets a second one beside it, at the next
+            offer, while replicas are missing; the first machine that is up stays. Where three or
+            more launches were measured, twice the slowest of them counts instead. The default is
+            five times the slowest launch seen through SkyPilot (56 s, on a simulated AWS) and half
+            of the 600 s that it waits for an SSH that never answers.
         end_orphans: machines that carry this arbiter's tag and that no service knows are ended
             when they are seen twice; otherwise they are only reported.
         leave_s: seconds before the announced end of a machine at which it gets no more requests,
@@ -90,6 +95,7 @@ class FleetSettings:
     """
 
     launch_deadline_s: float = 1200.0
+    hedge_after_s: float = 300.0
     end_orphans: bool = False
     leave_s: float = 15.0
 

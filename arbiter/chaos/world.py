@@ -97,7 +97,9 @@ class World:
             gateway=GatewaySettings(
                 port=self.port, state_dir=self.folder / "gateway", workers=1, drain_s=DRAIN_S
             ),
-            fleet=FleetSettings(launch_deadline_s=2.0, end_orphans=True, leave_s=1.0),
+            fleet=FleetSettings(
+                launch_deadline_s=2.0, hedge_after_s=0.7, end_orphans=True, leave_s=1.0
+            ),
             simulated=True,
         )
 

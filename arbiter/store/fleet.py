@@ -191,6 +191,11 @@ def save_replica(connection: Connection, changed: Replica) -> None:
     )
 
 
+def mark_hedged(connection: Connection, cluster: str, by: str) -> None:
+    """Note that another cluster is launched beside a slow launch; it happens once to each."""
+    connection.execute(update(replica).where(replica.c.cluster == cluster).values(hedged_by=by))
+
+
 def leave_the_future(connection: Connection, now: datetime) -> int:
     """Bring to the present what was written before the clock was set back; how many replicas.
 
@@ -307,4 +312,5 @@ def _replica(row: RowMapping, atlas: Atlas) -> Replica:
         leaving_at=row["leaving_at"],
         note=row["note"],
         up_at=row["up_at"],
+        hedged_by=row["hedged_by"],
     )

@@ -150,6 +150,8 @@ def write_plan(connection: Connection, plan: Plan, inputs: Inputs) -> str:
                 replaces=step.replaces,
             )
             fleet.add_replica(connection, newcomer, step.variant)
+            if step.hedges is not None:
+                fleet.mark_hedged(connection, step.hedges, step.cluster)
     return decision_id
 
 

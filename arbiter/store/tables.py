@@ -266,6 +266,7 @@ replica = Table(
     Column("leaving_at", UtcDateTime),  # when its provider takes it away, as it gave notice
     Column("note", Text, nullable=False),
     Column("up_at", UtcDateTime),  # when its machine was first seen to be up
+    Column("hedged_by", Text),  # the cluster launched beside it, for it was slow
     Index(None, "service", "state"),
 )
 

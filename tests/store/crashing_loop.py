@@ -18,6 +18,7 @@ from arbiter.domain import ReplicaState
 from arbiter.executors.base import LaunchSpec, Sighting
 from arbiter.executors.local import LocalExecutor
 from arbiter.health import HttpHealthCheck
+from arbiter.settings import FleetSettings
 from arbiter.store import fleet
 from arbiter.store.engine import Store
 from tests.store.loops import Bench
@@ -91,13 +92,19 @@ def main(url: str, folder: str, die_at: int, job: str) -> None:
     fuse = Fuse(0)
     store = FusedStore(url, fuse)
     executor = FusedExecutor(LocalExecutor(Path(folder)), fuse)
-    bench = Bench(store, executor=executor, clock=SystemClock())  # type: ignore[arg-type]
+    patience = FleetSettings(hedge_after_s=0.2) if job == "hedge" else FleetSettings()
+    bench = Bench(store, executor=executor, clock=SystemClock(), fleet=patience)  # type: ignore[arg-type]
+    bench.policy = replace(bench.policy, max_spares=0)
     bench.loop._tools = replace(bench.loop._tools, health=HttpHealthCheck("k"))
-    if job == "up":
+    if job != "down":
         bench.order()
     else:
         with store.begin() as connection:
             fleet.order(connection, "chat", down=True)
+    if job == "hedge":  # a launch hangs; how it is begun is the other job's
+        while not (bench.replicas() and bench.replicas()[0].request_id):
+            bench.loop.tick()
+        time.sleep(2 * patience.hedge_after_s)
     fuse._left = die_at
     deadline = time.monotonic() + 40
     while not _finished(bench, job):

@@ -109,6 +109,56 @@ def test_quota_and_capacity_are_remembered_apart(bench: Bench) -> None:
     assert quota.until - quota.at > 10 * (capacity.until - capacity.at)
 
 
+# --- hedges ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hedged(database_url: str) -> Iterator[Bench]:
+    """A launch that hangs, and the one beside it."""
+    store = Store(database_url)
+    made = Bench(store, executor=FakeExecutor(), fleet=FleetSettings(hedge_after_s=60))
+    made.policy = replace(made.policy, max_spares=0)
+    made.order()
+    made.tick(9)
+    yield made
+    store.close()
+
+
+def test_a_hung_launch_is_hedged_once_and_the_first_that_is_up_stays(hedged: Bench) -> None:
+    slow, beside = hedged.replicas()
+    assert slow.hedged_by == beside.cluster
+    assert slow.offer.where != beside.offer.where
+    hedged.tick(5)
+    assert len(fake(hedged).submitted) == 2, "hedged once, however long it hangs"
+    fake(hedged).advance(beside.cluster)
+    hedged.tick(3)
+    (stays,) = hedged.replicas()
+    assert (stays.cluster, stays.state) == (beside.cluster, ReplicaState.HEALTHY)
+    assert fake(hedged).running == (beside.cluster,)
+    assert kinds(hedged).count("launch_hedged") == 1
+    with hedged.store.read() as connection:
+        (refused,) = fleet.refusals(connection, hedged.clock.now())
+        decisions = journal.decisions(connection, "chat")
+        assert all(replay(journal.inputs(connection, one.id)) == one.plan for one in decisions)
+    assert (refused.key, refused.reason) == (slow.offer.key, "its launch was slow")
+
+
+def test_a_slow_launch_that_comes_after_all_is_kept(hedged: Bench) -> None:
+    slow, beside = hedged.replicas()
+    fake(hedged).advance(slow.cluster)
+    hedged.tick(3)
+    assert [one.cluster for one in hedged.replicas()] == [slow.cluster]
+    assert beside.cluster in fake(hedged).terminated
+
+
+def test_the_service_goes_down_with_both(hedged: Bench) -> None:
+    with hedged.store.begin() as connection:
+        fleet.order(connection, "chat", down=True)
+    hedged.tick(2)
+    assert fake(hedged).running == ()
+    assert hedged.replicas() == []
+
+
 # --- moves by order -------------------------------------------------------------------------
 
 

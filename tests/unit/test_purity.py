@@ -28,6 +28,7 @@ PURE = (
     "planner",
     "policy",
     "cold_starts",
+    "hedging",
     "pools",
     "quality",
     "replay",
