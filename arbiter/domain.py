@@ -322,7 +322,7 @@ class Action:
         for_money: a launch that only saves; these are counted against the daily bound.
         hedges: for a launch, the cluster whose launch is slow; the first that is up stays.
         reason: why, in a few words.
-        expected: the figures behind a launch; None for the other kinds, and for one by order.
+        expected: the figures behind a launch; None for the other kinds, one by order, and a hedge.
     """
 
     id: str
