@@ -175,6 +175,7 @@ def make_loop(
             tell=tell,
             routing=make_routing(settings) if routing is None else routing,
             fleet=settings.fleet,
+            reaction=settings.scaling,
             counters=HttpCounters(api_key(settings)),
         )
     )

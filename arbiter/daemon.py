@@ -249,6 +249,7 @@ class Daemon:
                     one.paused,
                     one.down,
                     one.generation,  # a move that was ordered is a launch
+                    one.scaling,
                 )
                 for one in fleet.services(connection)
             )

@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from arbiter.money import Price
+from arbiter.scaling import Scaling
 
 
 class Purchase(StrEnum):
@@ -247,9 +248,11 @@ class Service:
     """A profile kept running under a policy.
 
     Attributes:
-        replicas: how many should answer.
+        replicas: how many should answer now.
         generation: rises with every launch, so that every cluster's name is new.
         down: the user asked for it to be ended.
+        scaling: what changes `replicas`; None: nothing but the user.
+        lowered_at: when `replicas` last became fewer; None: never.
     """
 
     name: str
@@ -260,6 +263,8 @@ class Service:
     paused: bool = False
     down: bool = False
     generation: int = 0
+    scaling: Scaling | None = None
+    lowered_at: datetime | None = None
 
 
 class ActionKind(StrEnum):

@@ -25,6 +25,7 @@ from arbiter.domain import (
 )
 from arbiter.economics import expected_line
 from arbiter.money import Price
+from arbiter.scaling import Scaling
 
 if TYPE_CHECKING:
     from arbiter.cold_starts import Progress
@@ -187,18 +188,31 @@ def usd_per_hour(replicas: Sequence[Replica]) -> Decimal | None:
 
 
 def service_state(service: Service, replicas: Sequence[Replica]) -> str:
-    """A service in one word: down, ending, paused, up, degraded, starting or waiting."""
+    """A service in one word: down, ending, paused, zero, up, degraded, starting or waiting."""
     alive = [replica for replica in replicas if replica.state.alive]
     if service.down:
         return "ending" if alive else "down"
     if service.paused:
         return "paused"
+    if service.replicas == 0:
+        return "zero"
     answering = healthy(replicas)
     if answering >= service.replicas:
         return "up"
     if answering:
         return "degraded"
     return "starting" if alive else "waiting"
+
+
+def scaling_dict(scaling: Scaling) -> Dict:
+    """What changes a service's number of replicas."""
+    return {
+        "min": scaling.min,
+        "max": scaling.max,
+        "schedule": [str(one) for one in scaling.schedule],
+        "requests_per_replica": scaling.requests_per_replica,
+        "idle_s": scaling.idle_s,
+    }
 
 
 def service_dict(
@@ -208,6 +222,7 @@ def service_dict(
     sentence: str | None,
     endpoint: str | None = None,
     progress: Mapping[str, Progress | None] | None = None,
+    requests: int | None = None,
 ) -> Dict:
     """A service with its replicas.
 
@@ -216,6 +231,7 @@ def service_dict(
         sentence: its last decision's, or None.
         endpoint: the gateway's, which stays; None where there is no gateway.
         progress: cluster -> how far its launch has come.
+        requests: in flight when it was last looked; None where its load is not looked at.
     """
     known = progress or {}
     return {
@@ -231,6 +247,8 @@ def service_dict(
         "usd_hour": usd_per_hour(replicas),
         "last_decision": sentence,
         "endpoint": None if service.down else endpoint,
+        "scaling": None if service.scaling is None else scaling_dict(service.scaling),
+        "requests": requests,
         "replicas": [replica_dict(replica, known.get(replica.cluster)) for replica in replicas],
     }
 

@@ -277,7 +277,8 @@ def _finish_replacements(steps: _Steps, fleet: Fleet, kept: list[Replica]) -> No
 def _shrink(steps: _Steps, fleet: Fleet, policy: Policy, kept: list[Replica]) -> None:
     """End what is more than ordered, spares included: what does not answer, then the dearest."""
     standing = _standing(kept)
-    surplus = len(standing) - fleet.service.replicas - policy.max_spares
+    spares = policy.max_spares if fleet.service.replicas else 0
+    surplus = len(standing) - fleet.service.replicas - spares
     if surplus <= 0:
         return
 
@@ -322,6 +323,7 @@ def _mix(
         costs=_present_costs(fleet, quotes, running),
         failures=spot_failures(policy, fleet.refusals, steps.now),
         moves_left=0 if steps.actions else moves_left(policy, fleet.moves, steps.now),
+        lowered_at=fleet.service.lowered_at,
     )
     replaced = {replica.replaces for replica in kept}
     waiting = [replica for replica in silent if replica.cluster not in replaced]

@@ -27,6 +27,7 @@ from arbiter.orders import Destination, ordered_move
 from arbiter.planner import Fleet, plan
 from arbiter.policy import DAY, Policy
 from arbiter.profiles import Profile
+from arbiter.scaler import Scaler
 from arbiter.spot.beliefs import Beliefs
 from arbiter.steering import steered
 from arbiter.store import fleet, journal
@@ -60,6 +61,7 @@ class Loop:
         endings = Endings(tools.executor)
         self._drains = Drains(tools.routing, tools.monotonic)
         self._observer = Observer(tools)
+        self._scaler = Scaler(tools)
         self._actor = Actor(tools, self.owner, self.troubles, endings, self._drains)
         self._sweep = Sweep(tools, self.owner, self.troubles, endings)
 
@@ -74,6 +76,7 @@ class Loop:
         self._routing.start()
         with self._store.read() as connection:
             services = fleet.services(connection)
+        self._scaler.look(services)
         plans = []
         for service in services:
             if names is not None and service.name not in names:
@@ -94,15 +97,16 @@ class Loop:
         return plans
 
     def has_changed(self) -> bool:
-        """Whether a replica that serves has stopped, or was given notice, since the last tick.
+        """Whether, since the last tick, a replica that serves has stopped or was given notice, or a
+        request came for a service at zero.
 
-        It asks the servers alone, and is quick: the next tick finds out what has happened.
+        It asks servers and gateway, and is quick: the next tick finds out what has happened.
         """
         with self._store.read() as connection:
             services = fleet.services(connection)
             replicas = fleet.replicas(connection, self._tools.atlas)
         models = {one.name: one.profile for one in services}
-        return self._observer.has_changed(replicas, models)
+        return self._scaler.has_woken(services) or self._observer.has_changed(replicas, models)
 
     def preview(self, service: Service) -> Plan:
         """What the next tick would decide, without observing, writing or acting."""
@@ -147,6 +151,7 @@ class Loop:
             self._observer.observe(service, profile)
         finally:
             self._route(service, profile)
+        self._scale(service, profile)
         if service.paused:
             return None
         with self._store.read() as connection:
@@ -166,6 +171,17 @@ class Loop:
         with self._store.read() as connection:
             replicas = fleet.replicas(connection, self._tools.atlas, service.name)
         self._routing.route(service, replicas, profile.name)
+
+    def _scale(self, service: Service, profile: Profile) -> None:
+        """A schedule that cannot be read must not keep what is lost from being replaced."""
+        try:
+            self._scaler.scale(service, profile)
+        except StoreError:
+            raise
+        except ArbiterError as error:
+            self.troubles.note("scaling_failed", f"{service.name}: {error}", service.name)
+        else:
+            self.troubles.over("scaling_failed", service.name)
 
     def _tell_of_the_gateway(self) -> None:
         """Journal what is wrong with the gateway, once while it lasts."""

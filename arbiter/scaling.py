@@ -38,8 +38,6 @@ class Scaling:
         requests_per_replica: running and waiting, on average; None: UTILISATION of what the
             model's profile lets a replica decode together.
         idle_s: seconds without a request after which, with a minimum of 0, the last one is ended.
-        hold_s: seconds that a request waits at the gateway while no replica can answer; 0 answers
-            503 with Retry-After at once.
     """
 
     min: int = 1
@@ -47,7 +45,20 @@ class Scaling:
     schedule: tuple[ScheduleWindow, ...] = ()
     requests_per_replica: int | None = None
     idle_s: float = 900.0
-    hold_s: float = 0.0
+
+    def __str__(self) -> str:
+        """In a few words: "1 to 4 replicas by load, at least 4 mon-fri 08:00-20:00 UTC"."""
+        if self.max is None:
+            parts = [f"{self.min} replica{'s' * (self.min != 1)}"]
+        else:
+            parts = [f"{self.min} to {self.max} replicas by load"]
+            if self.requests_per_replica is not None:
+                parts.append(f"{self.requests_per_replica} requests at a time for each")
+            if self.min == 0:
+                parts.append(f"to 0 after {self.idle_s:g} s without a request")
+        for window in self.schedule:
+            parts.append(f"at least {window.replicas} {str(window).partition(' = ')[0]}")
+        return ", ".join(parts)
 
     @property
     def by_load(self) -> bool:
@@ -93,14 +104,12 @@ class Reaction:
             replica that is ended.
         tolerance: share by which the load may be off before anything changes.
         gap_s: seconds between two looks beyond which nothing is known of the time between.
-        most_held: requests of one service that wait at the gateway; the next are answered 429.
     """
 
     up_s: float = 60.0
     down_s: float = 300.0
     tolerance: float = 0.1
     gap_s: float = 120.0
-    most_held: int = 256
 
     @property
     def memory(self) -> timedelta:
@@ -196,12 +205,12 @@ def _by_load(
     known = _unbroken(now, history, timedelta(seconds=reaction.gap_s))
     if not known:
         return Target(current, "its load is not known")
-    busy_at = _busy_at(known)
+    busy_at, seen_at = _busy_at(known), known[-1].until
     if current == 0:
-        if busy_at is None or (now - busy_at).total_seconds() >= scaling.idle_s:
+        if busy_at is None or (seen_at - busy_at).total_seconds() >= scaling.idle_s:
             return Target(0, "no request came")
         return Target(max(1, ceil(known[-1].requests / per_replica)), "a request came")
-    idle_s = (now - (busy_at or known[0].since)).total_seconds()
+    idle_s = (seen_at - (busy_at or known[0].since)).total_seconds()
     if zero and idle_s >= scaling.idle_s:
         return Target(0, f"no request came for {idle_s:.0f} s")
     curve = _Curve(now, known, reaction)

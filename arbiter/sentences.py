@@ -20,6 +20,8 @@ def sentence(
         return f"{service.name}: nothing was left to end"
     if missing > 0 and not sifted.candidates:
         return f"{service.name}: found no eligible offer, {_refusals(sifted)}"
+    if service.replicas == 0 and not any(replica.state.alive for replica in replicas):
+        return f"{service.name}: kept nothing, for 0 replicas are wanted"
     return f"{service.name}: kept {_kept(replicas)}"
 
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from arbiter.errors import SettingsError
 from arbiter.policy import Policy
 from arbiter.provider_settings import ProviderSettings
+from arbiter.scaling import Reaction
 
 CONFIG_VARIABLE = "ARBITER_CONFIG"
 EXECUTORS = ("skypilot", "local")
@@ -143,6 +144,7 @@ class Settings:
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     fleet: FleetSettings = field(default_factory=FleetSettings)
+    scaling: Reaction = field(default_factory=Reaction)
     simulated: bool = False
 
     def provider(self, name: str) -> ProviderSettings:

@@ -15,6 +15,7 @@ from arbiter.policy import Policy
 from arbiter.profiles import Profile
 from arbiter.regions import Atlas
 from arbiter.routing import Routing
+from arbiter.scaling import Reaction
 from arbiter.settings import FleetSettings
 from arbiter.store.engine import Store
 
@@ -35,6 +36,7 @@ class Tools:
         tell: gets every sentence that is journaled.
         routing: how clients are led to replicas.
         fleet: deadlines, and what may be ended.
+        reaction: how soon the number of replicas follows the load.
         counters: reads what servers say of their load.
         monotonic: seconds on a clock that nobody sets, for patience with what is going on.
     """
@@ -52,5 +54,6 @@ class Tools:
     tell: Tell
     routing: Routing = field(default_factory=Routing)
     fleet: FleetSettings = field(default_factory=FleetSettings)
+    reaction: Reaction = field(default_factory=Reaction)
     counters: ReadsCounters = field(default_factory=NoCounters)
     monotonic: Callable[[], float] = time.monotonic

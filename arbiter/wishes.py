@@ -66,6 +66,8 @@ class Standing:
         costs: cluster -> USD per million tokens at today's price, where known.
         failures: spot launches refused or lost lately.
         moves_left: launches for money that the policy still allows.
+        lowered_at: when fewer replicas were last wanted than before: what was launched until then
+            need not stay.
     """
 
     now: datetime
@@ -79,6 +81,7 @@ class Standing:
     costs: Mapping[str, Decimal]
     failures: int
     moves_left: int
+    lowered_at: datetime | None = None
 
 
 class Wishes:
@@ -269,7 +272,9 @@ class Wishes:
         if replica is None:
             return None
         healthy = replica.state is ReplicaState.HEALTHY
-        if healthy and not self._may_move(replica, SPARE_STAYS):
+        lowered_at = self._standing.lowered_at
+        superfluous = lowered_at is not None and replica.launched_at <= lowered_at
+        if healthy and not superfluous and not self._may_move(replica, SPARE_STAYS):
             return None
         self._machines.remove(replica)
         return Wish(None, replica, False, "the others suffice")

@@ -20,6 +20,7 @@ from arbiter.api.shapes import (
     ProviderShape,
     RefusedShape,
     ReplicaShape,
+    ScalingShape,
     ServiceShape,
 )
 from arbiter.api.sources import Parts, Snapshot
@@ -190,6 +191,7 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
     own = [one for one in snapshot.replicas if one.service == service.name]
     standing = [one for one in own if one.state.alive]
     ordered = min(len(standing), service.replicas)
+    load, scaling = snapshot.loads.get(service.name), service.scaling
     decision = next((row for row in snapshot.decisions if row.service == service.name), None)
     return ServiceShape(
         name=service.name,
@@ -204,6 +206,8 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
         on_demand_usd_hour=_on_demand(parts, snapshot, service, ordered),
         last_decision=decision.sentence if decision else None,
         endpoint=None if service.down else parts.routing.endpoint(service.name),
+        scaling=None if scaling is None else ScalingShape(**explain.scaling_dict(scaling)),
+        requests=load.requests if load else None,
         replicas=[
             replica_shape(one, progress(one, service.profile, snapshot.cold_starts, snapshot.at))
             for one in own

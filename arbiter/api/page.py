@@ -17,6 +17,7 @@ from arbiter.api.sources import Snapshot, Sources
 from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError, StoreError
 from arbiter.resources import resource_dir
+from arbiter.scaling import Scaling
 
 OFFERS_SHOWN = 8
 DECISIONS_SHOWN = 12
@@ -97,7 +98,10 @@ def _contents(sources: Sources, snapshot: Snapshot) -> dict[str, Any]:
     parts = sources.parts
     services = answers.services(parts, snapshot)
     return {
-        "services": [_service(one) for one in services],
+        "services": [
+            _service(shape, service.scaling)
+            for shape, service in zip(services, snapshot.services, strict=True)
+        ],
         "offers": [_offers(sources, snapshot, one) for one in _distinct(services)],
         "providers": [answers.provider_shape(poll) for poll in snapshot.polls],
         "decisions": [answers.decision_shape(row) for row in snapshot.decisions[:DECISIONS_SHOWN]],
@@ -107,16 +111,24 @@ def _contents(sources: Sources, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _service(shape: ServiceShape) -> dict[str, Any]:
+def _service(shape: ServiceShape, scaling: Scaling | None) -> dict[str, Any]:
     """A service with its living replicas first; of the ended ones only those still to clean up."""
     saved = _saved([shape])
     alive = [one for one in shape.replicas if one.state not in ENDED]
     rest = [one for one in shape.replicas if one.state in ENDED]
     state = "down" if shape.down else "paused" if shape.paused else _wellness(shape)
-    return {"shape": shape, "replicas": [*alive, *rest], "saved": saved, "state": state}
+    return {
+        "shape": shape,
+        "replicas": [*alive, *rest],
+        "saved": saved,
+        "state": state,
+        "scaling": "" if scaling is None else str(scaling),
+    }
 
 
 def _wellness(shape: ServiceShape) -> str:
+    if shape.target == 0:
+        return "at zero"
     if shape.healthy >= shape.target:
         return "serving"
     return "partly serving" if shape.healthy else "not serving"

@@ -120,12 +120,29 @@ class ReplicaShape:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingShape:
+    """What changes a service's number of replicas.
+
+    Between `min` and `max` by load (never, where `max` is null), and at least as many as the
+    schedule says. `requests_per_replica` is null where it follows from the model's profile.
+    """
+
+    min: int
+    max: int | None
+    schedule: list[str]
+    requests_per_replica: int | None
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceShape:
     """A model kept running.
 
     `usd_hour` is what its replicas cost now, also those on their way in or out;
     `on_demand_usd_hour` is what those that were ordered would cost at the best eligible on-demand
     offer of this moment. `endpoint` is the gateway's, and stays; null where there is no gateway.
+    `scaling` is null where only the user changes the target; `requests` are in flight, null where
+    the load is not looked at.
     """
 
     name: str
@@ -140,6 +157,8 @@ class ServiceShape:
     on_demand_usd_hour: Decimal | None
     last_decision: str | None
     endpoint: str | None
+    scaling: ScalingShape | None
+    requests: int | None
     replicas: list[ReplicaShape]
 
 

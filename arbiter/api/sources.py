@@ -18,11 +18,13 @@ from arbiter.profiles import Profile
 from arbiter.pulse import Pulse
 from arbiter.regions import Atlas
 from arbiter.routing import Routing
+from arbiter.scaling import Load
 from arbiter.store import fleet, journal
 from arbiter.store.cold_starts import cold_starts
 from arbiter.store.engine import Store
 from arbiter.store.journal import DecisionRow, EventRow
 from arbiter.store.prices import PollRow, last_polls
+from arbiter.store.scaling import newest_loads
 
 FRESH_S = 1.0
 """However many pages are open, the store is read this seldom."""
@@ -36,6 +38,7 @@ class Snapshot:
     """The store at an instant.
 
     Attributes:
+        loads: service -> what was asked of it when it was last looked.
         sifted: what was already sifted of it, by profile and policy.
     """
 
@@ -48,6 +51,7 @@ class Snapshot:
     decisions: Sequence[DecisionRow]
     events: Sequence[EventRow]
     cold_starts: ColdStarts = field(default_factory=ColdStarts)
+    loads: Mapping[str, Load] = field(default_factory=dict)
     sifted: dict[tuple[str, Policy], Sifted] = field(default_factory=dict)
 
 
@@ -131,8 +135,11 @@ class Sources:
             decisions = journal.decisions(connection, limit=RECENT)
             events = journal.events(connection, limit=RECENT)
             known = cold_starts(connection, now)
+            loads = newest_loads(connection, now)
         quotes = self._standing(polls)
-        return Snapshot(now, quotes, services, replicas, refusals, polls, decisions, events, known)
+        return Snapshot(
+            now, quotes, services, replicas, refusals, polls, decisions, events, known, loads
+        )
 
     def _standing(self, polls: Sequence[PollRow]) -> Sequence[Quote]:
         """The quotes; read again only after another poll."""

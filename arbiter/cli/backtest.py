@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arbiter.cli.context import SIMULATED, app_of, complete_gpu, print_json
+from arbiter.cli.durations import seconds
 
 if TYPE_CHECKING:
     from arbiter.backtest.conditions import Conditions
@@ -160,13 +161,13 @@ def _conditions(
     from arbiter.errors import ArbiterError
     from arbiter.money import Price
 
-    plain = [_seconds(text) for text in cold_starts if "=" not in text]
+    plain = [seconds(text) for text in cold_starts if "=" not in text]
     if len(plain) > 1:
         raise ArbiterError(
             "--cold-start is given twice for every place", "name the places: us-east-1=10m"
         )
     pairs = (text.split("=", 1) for text in cold_starts if "=" in text)
-    places = {place.strip(): _seconds(span) for place, span in pairs}
+    places = {place.strip(): seconds(span) for place, span in pairs}
     try:
         fee = Price.of(Decimal(launch_cost)).micros
     except (InvalidOperation, ValueError):
@@ -177,25 +178,10 @@ def _conditions(
         cold_start_s=plain[0] if plain else 360.0,
         cold_starts_s=places,
         missing_cost=missing_cost,
-        notice_s=_seconds(notice) if notice else 0.0,
+        notice_s=seconds(notice) if notice else 0.0,
         refusal=refusal,
         launch_micros=fee,
     )
-
-
-def _seconds(text: str) -> float:
-    """Seconds of "6m", "90s", "1.5h", or of a bare number of seconds."""
-    from arbiter.errors import ArbiterError
-
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-    number, unit = (text[:-1], units[text[-1:]]) if text[-1:] in units else (text, 1)
-    try:
-        seconds = float(number) * unit
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86_400:
-        raise ArbiterError(f"{text!r} is no span of at most a day", "write it as 90s, 6m or 1h")
-    return seconds
 
 
 def _policies(app: App, names: Sequence[str]) -> list[tuple[str, str | Policy]]:

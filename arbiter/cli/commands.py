@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "launch": ("launch", "Keep a model running."),
     "status": ("status", "Services, replicas, what they cost, and how fresh the prices are."),
     "explain": ("explain", "Why it was decided so: the record of a decision."),
+    "scale": ("scale", "Change how many replicas of a service run, or what that follows."),
     "migrate": ("migrate", "Move a replica of a service elsewhere, without a gap."),
     "down": ("down", "End a service and its machines."),
     "pause": ("pause", "Stop acting; observing goes on."),

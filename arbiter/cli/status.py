@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from arbiter.cold_starts import ColdStart, ColdStarts, Progress
     from arbiter.domain import Replica, Service
     from arbiter.routing import Routing
+    from arbiter.scaling import Load, Scaling
     from arbiter.store.prices import PollRow
     from arbiter.store.turns import Turn
 
@@ -60,8 +61,10 @@ class _Status:
         simulated: bool,
         routing: Routing,
         cold: ColdStarts,
+        loads: Mapping[str, Load],
     ) -> None:
         self._cold = cold
+        self._loads = loads
         self._routing = routing
         self._health = routing.health()
         self._now = now
@@ -87,6 +90,7 @@ class _Status:
                     *one,
                     self._routing.endpoint(one[0].name),
                     {each.cluster: self._progress(each, one[0]) for each in one[2]},
+                    self._requests(one[0].name),
                 )
                 for one in self._services
             ],
@@ -113,6 +117,9 @@ class _Status:
                 endpoint = self._routing.endpoint(service.name)
                 if endpoint is not None and not service.down:
                     click.echo(f"endpoint: {endpoint}")
+            for service, *_ in self._services:
+                if service.scaling is not None and not service.down:
+                    click.echo(self._scaling(service, service.scaling))
             for service, _, _, sentence in self._services:
                 click.echo(f"last decision: {sentence or f'{service.name}: none yet'}")
         replicas = [(one, service) for service, _, rows, _ in self._services for one in rows]
@@ -134,12 +141,22 @@ class _Status:
             f"\n{_dollars(usd_per_hour([one for one, _ in replicas]))} USD an hour for all replicas"
         )
 
+    def _requests(self, name: str) -> int | None:
+        load = self._loads.get(name)
+        return None if load is None else load.requests
+
     def _gateway(self) -> dict[str, Any]:
         """Whether clients are led by the gateway, and what is wrong with it."""
         if self._health is None:
             absent = self._routing.absent or None
             return {"enabled": absent is not None, "running": False, "error": absent}
         return {"enabled": True, "running": self._health.running, "error": self._health.error}
+
+    def _scaling(self, service: Service, scaling: Scaling) -> str:
+
+        load = self._loads.get(service.name)
+        now = "" if load is None else f"; {load.requests} in flight"
+        return f"scaling: {service.name}: {scaling}{now}"
 
     def _service(
         self, service: Service, level: str, replicas: Sequence[Replica], _sentence: str | None
@@ -216,6 +233,7 @@ def _read(app: App, name: str | None) -> _Status:
     from arbiter.store.cold_starts import cold_starts
     from arbiter.store.prices import last_polls
     from arbiter.store.quarantine import held_back
+    from arbiter.store.scaling import newest_loads
     from arbiter.store.turns import turns
 
     store = app.open_store()
@@ -238,10 +256,11 @@ def _read(app: App, name: str | None) -> _Status:
             polls = last_polls(connection)
             known, held = turns(connection), held_back(connection)
             cold = cold_starts(connection, app.now())
+            loads = newest_loads(connection, app.now())
     finally:
         store.close()
     simulated, routing = app.settings.simulated, make_routing(app.settings)
-    return _Status(app.now(), found, polls, known, held, simulated, routing, cold)
+    return _Status(app.now(), found, polls, known, held, simulated, routing, cold, loads)
 
 
 def _cold_start_dict(one: ColdStart) -> dict[str, Any]:

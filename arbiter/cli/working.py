@@ -24,6 +24,7 @@ from arbiter.profiles import load_profile
 from arbiter.reconcile import Loop
 from arbiter.regions import Atlas, load_atlas
 from arbiter.routing import Routing
+from arbiter.scaling import Scaling
 from arbiter.settings import Settings
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
@@ -79,6 +80,19 @@ class Session:
         """Write an order down."""
         with self.store.begin() as connection:
             fleet.order(connection, name, down=down)
+
+    def scale(self, name: str, replicas: int, scaling: Scaling | None) -> None:
+        """Write down how many replicas there should be, and what changes that."""
+        now = self.clock.now()
+        with self.store.begin() as connection:
+            before = fleet.get_service(connection, name)
+            after = fleet.scale(connection, name, replicas, scaling, now)
+            if (before.replicas, before.scaling) == (after.replicas, after.scaling):
+                return
+            follows = str(scaling) if scaling else f"{replicas} replicas"
+            sentence = f"{name} was ordered to be {follows}"
+            journal.add_event(connection, now, "scaling_ordered", sentence, service=name)
+        _tell(sentence)
 
     def step(self, name: str) -> list[Plan]:
         """One tick for the service, unless a daemon holds the lease and does it itself."""

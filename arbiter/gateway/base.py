@@ -67,7 +67,8 @@ class Counts:
         errors: answered with 5xx.
         retried: attempts that were repeated, on another replica where there was one.
         cut: answers that had begun when their replica was lost.
-        active: being answered now.
+        active: being answered now, or held.
+        held: waiting at the gateway for a replica that can answer.
     """
 
     requests: int = 0
@@ -75,6 +76,7 @@ class Counts:
     retried: int = 0
     cut: int = 0
     active: int = 0
+    held: int = 0
 
 
 @runtime_checkable

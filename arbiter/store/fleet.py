@@ -23,6 +23,8 @@ from arbiter.domain import (
 from arbiter.errors import ArbiterError, UnknownName
 from arbiter.money import Price
 from arbiter.regions import Atlas
+from arbiter.scaling import Scaling
+from arbiter.store.scaling import read_scaling, scaling_text
 from arbiter.store.tables import refusal, replica, service
 
 REFUSALS_KEPT = timedelta(days=2)
@@ -79,6 +81,7 @@ def add_service(connection: Connection, new: Service, now: datetime) -> Service:
         "sovereignty": new.sovereignty,
         "paused": new.paused,
         "down": False,
+        "scaling": scaling_text(new.scaling),
     }
     if old is None:
         try:
@@ -89,8 +92,11 @@ def add_service(connection: Connection, new: Service, now: datetime) -> Service:
         except IntegrityError:  # somebody launched one of that name at the same instant
             return add_service(connection, new, now)
         return replace(new, generation=0, down=False)
-    connection.execute(update(service).where(service.c.name == new.name).values(**values))
-    return replace(new, generation=old.generation, down=False)
+    lowered_at = now if new.replicas < old.replicas else old.lowered_at
+    connection.execute(
+        update(service).where(service.c.name == new.name).values(**values, lowered_at=lowered_at)
+    )
+    return replace(new, generation=old.generation, down=False, lowered_at=lowered_at)
 
 
 def order(
@@ -99,19 +105,36 @@ def order(
     *,
     down: bool | None = None,
     paused: bool | None = None,
-    replicas: int | None = None,
 ) -> Service:
-    """Change what was ordered of a service.
+    """End a service, or stop or begin to act for it.
 
     Raises:
         UnknownName: there is no such service.
     """
     get_service(connection, name)
-    values = {"down": down, "paused": paused, "replicas": replicas}
+    values = {"down": down, "paused": paused}
     given = {key: value for key, value in values.items() if value is not None}
     if given:
         connection.execute(update(service).where(service.c.name == name).values(**given))
     return get_service(connection, name)
+
+
+def scale(
+    connection: Connection, name: str, replicas: int, scaling: Scaling | None, now: datetime
+) -> Service:
+    """Change how many replicas of a service should answer, and what changes that number.
+
+    Raises:
+        UnknownName: there is no such service.
+    """
+    old = get_service(connection, name)
+    lowered_at = now if replicas < old.replicas else old.lowered_at
+    connection.execute(
+        update(service)
+        .where(service.c.name == name)
+        .values(replicas=replicas, scaling=scaling_text(scaling), lowered_at=lowered_at)
+    )
+    return replace(old, replicas=replicas, scaling=scaling, lowered_at=lowered_at)
 
 
 def replicas(
@@ -277,6 +300,8 @@ def _service(row: RowMapping) -> Service:
         row["paused"],
         row["down"],
         row["generation"],
+        read_scaling(row["scaling"]),
+        row["lowered_at"],
     )
 
 

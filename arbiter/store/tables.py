@@ -235,6 +235,19 @@ service = Table(
     Column("down", Boolean, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("scaling", Text),  # JSON; NULL: only the user changes the number of replicas
+    Column("lowered_at", UtcDateTime),  # when that number last became smaller
+)
+
+# How much was asked of a service, from one look to another, as far back as scaling looks.
+service_load = Table(
+    "service_load",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("since", UtcDateTime, primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+    Column("requests", Integer, nullable=False),  # running, waiting and held
+    Column("passed", BigInteger, nullable=False),  # moves with every request that is answered
 )
 
 replica = Table(

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cli_fleet import decide
-from cli_world import Machine, market
+from cli_world import NOW, Machine, market
 
 from arbiter import registry
 from arbiter.domain import Purchase
 from arbiter.errors import MissingCredentials
 from arbiter.provider import ProviderSettings, Skip
+from arbiter.scaling import Load, Scaling
+from arbiter.service_hours import ScheduleWindow
+from arbiter.store import fleet
+from arbiter.store.scaling import keep_load
 from arbiter.testing import FakeProvider, priced
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,6 +95,19 @@ def test_output_of_a_poll(
     golden("poll", transcript(machine, "poll", "locked", "calm"))
     golden("poll-failed", transcript(machine, "poll", "locked"))
     golden("poll-json", transcript(machine, "poll", "calm", "--json"))
+
+
+def test_output_of_a_service_that_follows_hours_and_load(machine: Machine, golden: Golden) -> None:
+    decide(machine)
+    window = ScheduleWindow.parse("mon-fri 08:00-20:00 Europe/Berlin = 4")
+    scaling = Scaling(0, 6, (window,), requests_per_replica=20, idle_s=1200)
+    store = machine.store()
+    with store.begin() as connection:
+        fleet.scale(connection, "chat", 2, scaling, NOW)
+        keep_load(connection, "chat", Load(NOW, NOW, 17, 240), timedelta(minutes=8))
+    store.close()
+    golden("status-scaling", transcript(machine, "status"))
+    golden("scale-wrong", transcript(machine, "scale", "chat", "--max", "2"))
 
 
 def test_output_of_a_running_service(machine: Machine, golden: Golden) -> None:
