@@ -17,6 +17,7 @@ from arbiter.policy import Policy
 from arbiter.profiles import Profile
 from arbiter.sizing import Fit, NoFit, fit, usd_per_mtok
 from arbiter.sovereignty import Refused, Verdict, judge
+from arbiter.variants import at_quality, floor_of
 
 NO_DISCOUNT = "no_discount"
 """The mark of a spot offer at or above the on-demand price of the same machine in the same region:
@@ -247,6 +248,7 @@ class _ModelSieve(_Sieve):
     ) -> None:
         super().__init__(now, policy, not_launchable, refusals, quotes)
         self._profile = profile
+        self._served = at_quality(profile, policy)
         self._fits: dict[tuple[str, int], Fit | NoFit] = {}
 
     def refuse_kind(self, offer: Offer) -> Failure | None:
@@ -281,9 +283,24 @@ class _ModelSieve(_Sieve):
         key = (offer.gpu, offer.gpu_count)
         found = self._fits.get(key)
         if found is None:
-            found = fit(self._profile, offer.gpu, offer.gpu_count)
+            found = self._fit_anew(offer)
             self._fits[key] = found
         return found
+
+    def _fit_anew(self, offer: Offer) -> Fit | NoFit:
+        """The fastest variant that is good enough, which at one price is the cheapest."""
+        if self._served.variants:
+            found = fit(self._served, offer.gpu, offer.gpu_count)
+            if isinstance(found, Fit) or self._served is self._profile:
+                return found
+        below = fit(self._profile, offer.gpu, offer.gpu_count)
+        if isinstance(below, NoFit):
+            return below
+        return NoFit(
+            "below_quality_floor",
+            f"only {below.variant.quantization} runs there, below the quality floor, "
+            f"{floor_of(self._profile, self._policy)}",
+        )
 
 
 def _machine(offer: Offer) -> tuple[str, str, str, str]:

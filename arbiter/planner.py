@@ -40,6 +40,7 @@ from arbiter.sentences import sentence
 from arbiter.sizing import Fit, fit, usd_per_mtok
 from arbiter.sovereignty import Refused, judge
 from arbiter.spot.beliefs import Beliefs
+from arbiter.variants import at_quality
 from arbiter.wishes import Standing, Wishes
 
 NOTHING_LEARNT = Beliefs()
@@ -320,7 +321,7 @@ def _mix(
         candidates=sifted.candidates,
         machines=_unhedged(kept),
         doomed=frozenset(replica.cluster for replica in silent),
-        costs=_present_costs(fleet, quotes, running),
+        costs=_present_costs(at_quality(fleet.profile, policy), quotes, running),
         failures=spot_failures(policy, fleet.refusals, steps.now),
         moves_left=0 if steps.actions else moves_left(policy, fleet.moves, steps.now),
         lowered_at=fleet.service.lowered_at,
@@ -373,13 +374,13 @@ def _unhedged(kept: Sequence[Replica]) -> list[Replica]:
 
 
 def _present_costs(
-    fleet: Fleet, quotes: Sequence[Quote], replicas: Sequence[Replica]
+    profile: Profile, quotes: Sequence[Quote], replicas: Sequence[Replica]
 ) -> dict[str, Decimal]:
     """Cluster -> USD per million tokens at today's price, or at the launch price when unquoted."""
     quoted = {quote.offer.key: quote.price for quote in quotes}
     costs = {}
     for replica in replicas:
-        fitted = fit(fleet.profile, replica.offer.gpu, replica.offer.gpu_count)
+        fitted = fit(profile, replica.offer.gpu, replica.offer.gpu_count)
         price = quoted.get(replica.offer.key) or replica.price
         if isinstance(fitted, Fit) and price is not None and price.currency == "USD":
             costs[replica.cluster] = usd_per_mtok(price, fitted.tokens_per_s)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from arbiter.domain import OfferKey, Purchase, Refusal
+from arbiter.profiles import Quantization
 from arbiter.sovereignty import Rule
 
 DAY = timedelta(days=1)
@@ -40,6 +41,8 @@ class Policy:
         budget: likewise, a mean cost as a share of all replicas on demand; not beside an
             availability.
         max_spares: machines beyond the ordered number that may run against losses; 0 is none.
+        quality_floor: the fewest bits that a model may be served in, where its profile does not
+            say it: bf16 before fp8 before awq and mxfp4; None allows every variant.
         cold_start_s: seconds from a launch to the first answer, where nothing is measured yet.
         unhealthy_s: seconds without an answer before a replica that was healthy is replaced.
     """
@@ -65,6 +68,7 @@ class Policy:
     max_spares: int = 2
     cold_start_s: int = 600
     unhealthy_s: int = 60
+    quality_floor: Quantization | None = None
 
     def allows(self, purchase: Purchase) -> bool:
         """Whether this way of buying is allowed."""

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from arbiter.gpus import GPUS
-from arbiter.profiles import NAME, REPOSITORY
+from arbiter.profiles import NAME, REPOSITORY, Quantization
 from arbiter.schema_errors import nearest
 from arbiter.strict_yaml import Problem, Where
+from arbiter.variants import BITS
 
 FLAG = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -170,6 +171,16 @@ def _variants(data: Mapping[str, Any]) -> Iterator[Problem]:
             if stored in met:
                 yield Problem((*where, "quantization"), f"{stored} is listed twice")
             met.add(stored)
+    yield from _floor(data, met)
+
+
+def _floor(data: Mapping[str, Any], stored: set[str]) -> Iterator[Problem]:
+    floor = data.get("quality_floor")
+    known = {one.value: BITS[one] for one in Quantization}
+    if floor not in known or not stored or not stored <= known.keys():
+        return
+    if max(known[one] for one in stored) < known[floor]:
+        yield Problem(("quality_floor",), f"is {floor}, and no variant is as good as that")
 
 
 def _load(data: Mapping[str, Any]) -> Iterator[Problem]:

@@ -131,6 +131,8 @@ class Profile:
         variants: at least one; the cheapest that fits is chosen per offer.
         gpus: the only GPUs allowed (vocabulary of arbiter.gpus); empty allows all that fit.
         licence, gated: as the hub states them; for people.
+        quality_floor: the fewest bits that this model may be served in, in the place of the
+            policy's; None: the policy decides.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Profile:
     gpus: tuple[str, ...] = ()
     licence: str = ""
     gated: bool = False
+    quality_floor: Quantization | None = None
 
 
 def load_profile(name: str, search_path: Sequence[Path] = ()) -> Profile:

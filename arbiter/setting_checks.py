@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arbiter import registry
+from arbiter.profiles import Quantization
 from arbiter.provider_settings import ProviderSettings
 from arbiter.schema_errors import nearest, type_problems, unknown_keys
 from arbiter.settings import EXECUTORS, Settings
@@ -164,6 +165,8 @@ def _words(data: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _one_of(rule.get("level"), (*_RULE, "level"), [level.value for level in Level])
     confidence = rule.get("minimum_confidence")
     yield from _one_of(confidence, (*_RULE, "minimum_confidence"), ["memory", "code", "docs"])
+    floor = _table(data, ("policy",)).get("quality_floor")
+    yield from _one_of(floor, ("policy", "quality_floor"), [one.value for one in Quantization])
     yield from _one_of(data.get("executor"), ("executor",), list(EXECUTORS))
     if _table(data, ("daemon",)).get("host") == "":
         yield Problem(("daemon", "host"), "must not be empty")

@@ -211,12 +211,14 @@ def _money(quote: Quote) -> str:
 def _print_sizing(asked: Asked, count: int) -> None:
     """How the first offers were sized, once for each kind of machine."""
     from arbiter.sizing import Fit, error_sentence, fit
+    from arbiter.variants import at_quality
 
     if asked.profile is None:
         return
+    served = at_quality(asked.profile, asked.policy)
     offers = [row[0].offer for row in asked.rows[:count]]
     for gpu, gpu_count in dict.fromkeys((offer.gpu, offer.gpu_count) for offer in offers):
-        fitted = fit(asked.profile, gpu, gpu_count)
+        fitted = fit(served, gpu, gpu_count)
         if not isinstance(fitted, Fit):
             continue
         variant = fitted.variant
@@ -257,7 +259,15 @@ def _refused_line(one: RefusedOffer) -> str:
     return one.reason if where in one.reason else f"{where}: {one.reason}"
 
 
-_OF_THE_GPU = frozenset({"gpu_unknown", "gpu_not_supported", "gpu_not_in_profile", "does_not_fit"})
+_OF_THE_GPU = frozenset(
+    {
+        "gpu_unknown",
+        "gpu_not_supported",
+        "gpu_not_in_profile",
+        "does_not_fit",
+        "below_quality_floor",
+    }
+)
 _OF_THE_MACHINE = frozenset(
     {"price_unknown", "price_above_cap", "capacity_refused", "currency_unconverted"}
 )

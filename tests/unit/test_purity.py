@@ -44,6 +44,7 @@ PURE = (
     "spot.mix",
     "spot.priors",
     "steering",
+    "variants",
     "wishes",
 )
 

@@ -11,6 +11,8 @@ import platformdirs
 import pytest
 
 from arbiter.errors import SettingsError
+from arbiter.policy import Policy
+from arbiter.profiles import Quantization
 from arbiter.settings import Settings, default_data_dir, load_settings
 from arbiter.sovereignty import Level
 from arbiter.store.engine import parse_url
@@ -346,3 +348,14 @@ def test_an_availability_and_a_budget_exclude_each_other(home: dict[str, str]) -
     write("[policy]\navailability = 99.9\n")
     (line,) = problems(home)
     assert line.endswith("policy.availability: must be from 0.5 to 0.99999, a share of time")
+
+
+def test_a_quality_floor_is_one_of_the_known(home: dict[str, str]) -> None:
+    write('[policy]\nquality_floor = "fp8"\n')
+    assert load_settings(None, home).policy.quality_floor is Quantization.FP8
+    assert load_settings(None, home | {"ARBITER_POLICY__QUALITY_FLOOR": "bf16"}).policy == Policy(
+        quality_floor=Quantization.BF16
+    )
+    write('[policy]\nquality_floor = "fp9"\n')
+    (line,) = problems(home)
+    assert line == "arbiter.toml:2: policy.quality_floor: is 'fp9', did you mean fp8?"
