@@ -12,12 +12,13 @@ Every run of any policy is a feasible point that costs no more than the run: mac
 in fractions, ended and chosen with foresight, launches that would not live to be ready need not be
 made, and every window begins with any stock for nothing (what is still starting is paid from the
 window's beginning). So the sum over the windows is a lower bound. With V it bounds J(V); without
-one, S is zero, and it bounds the cost of whoever is never short.
+one, S is zero, and it bounds the cost of whoever is never short. For whoever misses no more than m,
+cost >= J(V) - V m, whatever V: the largest of these over some V bounds the cost at that shortage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,18 +85,63 @@ def bound(
     Raises:
         BoundError: the solver is not installed or found no optimum.
     """
+    v = setting.missing_cost
+    return _solved(grid, setting, demand, warm_up, (v,), window, never_short)[v]
+
+
+def frontier(
+    grid: Grid,
+    setting: Setting,
+    demand: Sequence[tuple[int, int]],
+    warm_up: int,
+    missing_costs: Sequence[float],
+    *,
+    window: int = WINDOW,
+) -> dict[float, Bound]:
+    """The omniscient bound for each of several V: quicker than one by one.
+
+    Raises:
+        BoundError: the solver is not installed or found no optimum.
+    """
+    return _solved(grid, setting, demand, warm_up, missing_costs, window, never_short=False)
+
+
+def least_cost(bounds: Mapping[float, Bound], missing: float) -> float:
+    """The least cost of whoever misses no more than this share, as far as these V can tell.
+
+    It is below the true one by no more than what lies between two neighbouring V. A policy with
+    an availability of A misses at most 1 - A, so it is a bound at that availability, too.
+    """
+    return max(0.0, *(one.j - v * missing for v, one in bounds.items()))
+
+
+def _solved(
+    grid: Grid,
+    setting: Setting,
+    demand: Sequence[tuple[int, int]],
+    warm_up: int,
+    missing_costs: Sequence[float],
+    window: int,
+    never_short: bool,
+) -> dict[float, Bound]:
     needed = wanted(demand, grid.ticks)
-    sums = _Window()
+    sums = {v: _Window() for v in missing_costs}
     for begin in range(warm_up, grid.ticks, window):
         end = min(begin + window, grid.ticks)
-        _add(sums, _Programme(grid, setting, needed, begin, end, never_short).solve())
-    asked = float(needed[warm_up:].sum())
+        programme = _Programme(grid, setting, needed, begin, end, never_short)
+        for v, one in programme.solve(missing_costs).items():
+            _add(sums[v], one)
+    asked, ticks = float(needed[warm_up:].sum()), grid.ticks - warm_up
+    return {v: _summed(one, v, asked, ticks) for v, one in sums.items()}
+
+
+def _summed(sums: _Window, missing_cost: float, asked: float, ticks: int) -> Bound:
     cost, missing = sums.paid / asked, sums.short / asked
     return Bound(
-        j=cost + setting.missing_cost * missing,
+        j=cost + missing_cost * missing,
         cost=cost,
         missing=missing,
-        availability=sums.met / (grid.ticks - warm_up),
+        availability=sums.met / ticks,
         launches=sums.launches,
         on_demand_share=sums.on_demand / sums.held if sums.held else 0.0,
     )
@@ -132,7 +178,6 @@ class _Programme:
         self._launch_room = np.full((places, span), most)
         for place, delay in enumerate(self._delays):
             self._starts(grid, place, delay, begin)
-        self._missing_cost = setting.missing_cost
         self._short_room = 0.0 if never_short else most
 
     def _starts(self, grid: Grid, place: int, delay: int, begin: int) -> None:
@@ -152,10 +197,19 @@ class _Programme:
             lowest = np.minimum(lowest, there)
         self._launch_room[place] = lowest
 
-    def solve(self) -> _Window:
-        """The optimum of the window."""
+    def solve(self, missing_costs: Sequence[float]) -> dict[float, _Window]:
+        """The optimum of the window for each V; each begins where the one before ended."""
+        cost, upper = self._columns()
+        solver = _highs(cost, upper, *self._rows())
+        short = np.arange(cost.size - self._span, cost.size, dtype=np.int32)
+        found = {}
+        for v in missing_costs:
+            solver.changeColsCost(short.size, short, np.full(short.size, v))
+            found[v] = self._window(_optimum(solver))
+        return found
+
+    def _window(self, solved: Real) -> _Window:
         places, span = self._places, self._span
-        solved = _highs(*self._columns(), *self._rows())
         stock = solved[: places * span].reshape(places, span)
         launched = solved[places * span : 2 * places * span].reshape(places, span)
         short = solved[2 * places * span :]
@@ -171,14 +225,14 @@ class _Programme:
         )
 
     def _columns(self) -> tuple[Real, Real]:
-        """Costs and upper bounds; all lower bounds are 0."""
+        """Costs, those of S left at 0, and upper bounds; all lower bounds are 0."""
         first = np.zeros((self._places, self._span))
         first[:] = self._launch_room
         first[:, 0] = 0.0  # the stock of the first tick is free already
         cost = [
             self._price.ravel(),
             self._launch_cost.ravel(),
-            np.full(self._span, self._missing_cost),
+            np.zeros(self._span),
         ]
         upper = [self._room.ravel(), first.ravel(), np.full(self._span, self._short_room)]
         return np.concatenate(cost), np.concatenate(upper)
@@ -204,8 +258,8 @@ class _Programme:
 
 def _highs(
     cost: Real, upper: Real, row: Any, column: Any, value: Real, row_lower: Real, row_upper: Real
-) -> Real:
-    """Minimise over 0 <= x <= upper."""
+) -> Any:
+    """The solver with the programme: minimise over 0 <= x <= upper."""
     try:
         import highspy
     except ModuleNotFoundError as error:  # pragma: no cover
@@ -231,6 +285,12 @@ def _highs(
     solver.setOptionValue("presolve", "off")
     solver.setOptionValue("threads", 1)
     solver.passModel(programme)
+    return solver
+
+
+def _optimum(solver: Any) -> Real:
+    import highspy
+
     solver.run()
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         raise BoundError(f"the bound has no optimum: {solver.getModelStatus()}")
