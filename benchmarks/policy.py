@@ -4,129 +4,97 @@ Every run is accounted for twice and checked against the omniscient bound, which
 figure that fails either ends the benchmark. The traces are read from ../shared/data/markets, or
 from the folder in ARBITER_MARKETS, each a folder of market.json and changes.csv.
 
-Reported for each market and number of replicas: J(20) = cost + 20 x missing, as a share of all
-replicas on demand, against the best setting of SpotHedge chosen in hindsight, with a 90 % interval
-of the difference over days; the cost against SpotHedge's settings mixed in time to the same
-shortage; and J on markets that were disturbed (other names and order of zones, a later start,
-moved changes, scaled prices).
+Cells: every market, 1, 2, 4 and 8 replicas where it gives as many for half of the time, cold starts
+of 3, 6 and 12 minutes; the same once more with the market disturbed (other names and order of
+zones, a later start, moved changes, scaled prices). J(20) = cost + 20 x missing, as a share of all
+replicas on demand. All means over cells are geometric.
+
+The cost at an availability is that of our rule under the knob (the value of a missing replica, or
+an availability to steer to) that turns out to reach it, two of them mixed in time where it lies
+between, over the least cost of anyone who knows the future at that availability. Beside it stands
+what the rule does when it is told the availability, and steers to it without such hindsight.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 
+from _policy_cells import Cell, Ran, V, counts, markets, ran
+from _policy_speed import speed
 from _report import Row, arguments, report
 
-from arbiter.backtest.conditions import Conditions
-from arbiter.backtest.markets import Market, load_market
-from arbiter.backtest.panel import Job, run_all
-from arbiter.backtest.planned import Planned
-from arbiter.backtest.policies import IN_FORCE, named
-from arbiter.backtest.score import Result, better, cost_at_missing
-from arbiter.backtest.shake import shaken
-from arbiter.backtest.view import Factory
+from arbiter.backtest.bound import least_cost
+from arbiter.backtest.policies import IN_FORCE
+from arbiter.backtest.score import Result, better, cost_at
 from arbiter.cli.table import plain
-from arbiter.errors import ArbiterError, UnknownName
-from arbiter.policy import Policy
 
-MARKETS = Path(__file__).resolve().parents[2] / "shared" / "data" / "markets"
-REPLICAS = {
-    "aws-v100-9zones-2023a": (1, 2, 4),
-    "aws-v100-3zones-cap4-2023": (1, 4, 8),
-    "aws-v100-2zones-2022": (1,),
-    "gcp-a100-6zones-cap4": (1, 4),
-    "aws-v100-4zones-2023": (1, 2),
-}
-"""Others in the folder are run for one replica and for four."""
-QUICK = ("gcp-a100-6zones-cap4", "aws-v100-3zones-cap4-2023")
+OURS = "arbiter"
 HEDGES = ("spothedge:0", "spothedge:1", "spothedge:2")
 CAPPED = ("spothedge:0:0.5", "spothedge:1:0.5", "spothedge:2:0.5")
 SKYPILOT = ("skypilot:0", "skypilot:1", "skypilot:2")
-SIMPLE = ("omniscient", "on-demand", "single-zone", "even-spread", "round-robin")
-COLD_S = 360.0
-SEEDS = range(1, 4)
+SIMPLE = ("single-zone", "even-spread", "round-robin")
+RIVALS = (*HEDGES, *CAPPED, "on-demand")
+"""Of these the best is picked in each cell, afterwards."""
+COLD_S = (180.0, 360.0, 720.0)
+USUAL_S = 360.0
+LEVELS = {0.99: 1.15, 0.995: 1.30, 0.999: 1.8}
+"""Availability, and the most that the cost may be of the least possible at it."""
+NOTICE_S, NOTICE_COLD_S, NOTICE_LEVEL, NOTICE_GOAL = 120.0, 180.0, 0.999, 1.25
+SWEEP = tuple(f"{OURS}@{v}" for v in (1, 3, 6, 10, 40, 80, 160, 400, 1000, 4000))
+STEERED = {level: f"{OURS}@{level * 100:g}%" for level in LEVELS}
 HEADINGS = (
-    "MARKET", ">N", "POLICY", ">J(20)", ">BOUND", ">COST", ">AVAILABLE", ">MISSING",
+    "MARKET", ">N", ">COLD", "POLICY", ">J(20)", ">BOUND", ">COST", ">AVAILABLE", ">MISSING",
     ">LAUNCHES/D", ">LOST/D",
 )  # fmt: skip
-
-Cell = tuple[str, int]
 
 
 def main() -> None:
     """Run, check and report."""
     options = arguments(__doc__)
     began = time.monotonic()
-    markets = _markets(quick=options.quick)
-    ours = _ours()
-    policies: dict[str, str | Factory] = {name: name for name in (*SIMPLE, *HEDGES)}
-    policies |= {name: name for name in (*CAPPED, *SKYPILOT)}
-    policies |= {IN_FORCE: Planned(Policy())} | ours
-    cells = [(market, count) for market in markets for count in _counts(market)]
-    jobs = [
-        Job(market, policy, count, Conditions(COLD_S), label)
-        for market, count in cells
-        for label, policy in policies.items()
-    ]
-    results = _by_cell(run_all(jobs, with_bound=True, progress=_told))
-    for line in plain(HEADINGS, [_cells(one) for row in results.values() for one in row.values()]):
+    cells = _cells(quick=options.quick)
+    done = list(ran(cells))
+    real = [one for one in done if not one.cell.seed and not one.cell.notice_s]
+    disturbed = [one for one in done if one.cell.seed]
+    noticed = [one for one in done if one.cell.notice_s]
+    shown = [one for ran_ in real for one in ran_.results.values() if "@" not in one.policy]
+    for line in plain(HEADINGS, [_line(one) for one in shown]):
         print(line)
-    name = next(iter(ours), IN_FORCE)
-    rows = [row for cell, row_of in results.items() for row in _rows(cell, row_of, name)]
-    rows += _summary(results, name)
-    rows += _shaken(cells, policies[name], name, options.quick)
+    usual = [one for one in real if one.cell.cold_s == USUAL_S]
+    rows = [row for one in usual for row in _cell_rows(one)]
+    rows += _goals(real, "") + _goals(disturbed, " disturbed")
+    rows += _means(usual)
+    for level, goal in LEVELS.items():
+        rows += _available(usual, level, goal, "")
+    rows += _available(noticed, NOTICE_LEVEL, NOTICE_GOAL, ", 2 min of notice")
+    rows += speed(quick=options.quick)
     seconds = time.monotonic() - began
-    rows.append(Row("the whole comparison", "cpython", round(seconds, 1), "s", None, None, None,
-                    600.0, seconds <= 600))  # fmt: skip
+    rows.append(_goal("the whole comparison", seconds, "s", 600.0))
     report(rows, options.json)
 
 
-def _markets(*, quick: bool) -> list[Market]:
-    folder = Path(os.environ.get("ARBITER_MARKETS") or MARKETS)
-    names = sorted(path.parent.name for path in folder.glob("*/market.json"))
-    found = [name for name in names if not quick or name in QUICK] or names
-    if not found:
-        raise SystemExit(f"no markets in {folder}; name another folder in ARBITER_MARKETS")
-    try:
-        return [load_market(folder / name) for name in found]
-    except ArbiterError as error:
-        raise SystemExit(f"error: {error}") from error
+def _cells(*, quick: bool) -> list[Cell]:
+    cells = []
+    for market in markets(quick=quick):
+        for count in counts(market):
+            for cold in COLD_S:
+                names = (*HEDGES, *CAPPED, *SKYPILOT, "on-demand", IN_FORCE, OURS)
+                if cold == USUAL_S:
+                    names += (*SIMPLE, *SWEEP, *STEERED.values())
+                cells.append(Cell(market, count, cold, names))
+                cells.append(Cell(market, count, cold, (*RIVALS, OURS), seed=1))
+            told = (*SWEEP, STEERED[NOTICE_LEVEL], "on-demand", OURS)
+            cells.append(Cell(market, count, NOTICE_COLD_S, told, notice_s=NOTICE_S))
+    return cells
 
 
-def _counts(market: Market) -> tuple[int, ...]:
-    return REPLICAS.get(market.name, (1, 4))
-
-
-def _ours() -> dict[str, str | Factory]:
-    """The project's own policy; without it, plan() under the default policy takes its part."""
-    try:
-        named("arbiter")
-    except UnknownName:
-        return {}
-    return {"arbiter": "arbiter"}
-
-
-def _told(done: int, all_: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{done} of {all_}", end="\n" if done == all_ else "", file=sys.stderr)
-
-
-def _by_cell(results: Iterable[Result]) -> dict[Cell, dict[str, Result]]:
-    found: dict[Cell, dict[str, Result]] = {}
-    for one in results:
-        found.setdefault((one.market, one.replicas), {})[one.policy] = one
-    return found
-
-
-def _cells(one: Result) -> tuple[str, ...]:
+def _line(one: Result) -> tuple[str, ...]:
     return (
         one.market,
         str(one.replicas),
+        f"{one.cold_start_s / 60:g}",
         one.policy,
         f"{one.j:.3f}",
         f"{one.bound:.3f}",
@@ -138,84 +106,119 @@ def _cells(one: Result) -> tuple[str, ...]:
     )
 
 
-def _row(name: str, value: float, unit: str, peer: str, theirs: float, *, goal: bool = True) -> Row:
-    """A comparison in which smaller is better, and the goal is not to be worse."""
+def _row(
+    name: str, value: float, unit: str, peer: str | None, theirs: float | None, goal: float | None
+) -> Row:
+    """A comparison in which smaller is better."""
     return Row(
         name,
         "cpython",
         round(value, 4),
         unit,
         peer,
-        round(theirs, 4),
-        round(theirs / value, 3) if value else None,
-        round(theirs, 4) if goal else None,
-        value <= theirs + 5e-4 if goal else None,
+        None if theirs is None else round(theirs, 4),
+        None if theirs is None or not value else round(theirs / value, 3),
+        None if goal is None else round(goal, 4),
+        None if goal is None else value <= goal + 5e-5,
     )
 
 
-def _rows(cell: Cell, results: Mapping[str, Result], name: str) -> list[Row]:
-    """One market and number of replicas."""
-    ours, where = results[name], f"{cell[0]} N={cell[1]}"
-    assert ours.bound is not None
-    settings = [results[one] for one in (*HEDGES, *CAPPED, *SKYPILOT, "on-demand")]
-    best = min(settings, key=lambda one: one.j)
-    gain = better(ours.days, best.days, 20)
+def _goal(name: str, value: float, unit: str, goal: float | None) -> Row:
+    return _row(name, value, unit, None, None, goal)
+
+
+def _mean(ratios: Iterable[float]) -> float:
+    logs = [math.log(one) for one in ratios]
+    return math.exp(sum(logs) / len(logs))
+
+
+def _best(one: Ran, names: Sequence[str] = RIVALS) -> Result:
+    return min((one.results[name] for name in names), key=lambda result: result.j)
+
+
+def _cell_rows(one: Ran) -> list[Row]:
+    """One market and number of replicas at the usual cold start."""
+    ours, best, where = one.results[OURS], _best(one), one.cell.name
+    gain = better(ours.days, best.days, V)
     over = "" if gain is None else f", difference {gain[0]:+.3f} to {gain[2]:+.3f} (90 %)"
-    published = min((results[one] for one in HEDGES[:2]), key=lambda one: one.j)
     rows = [
-        _row(f"J(20), {where}{over}", ours.j, "of on-demand", f"best: {best.policy}", best.j),
-        _row(f"J(20), {where}", ours.j, "of on-demand", published.policy, published.j),
-        _row(f"J(20), {where}", ours.j, "of on-demand", "omniscient", ours.bound, goal=False),
-    ]
-    mixed = cost_at_missing([results[one] for one in (*HEDGES, "on-demand")], ours.missing)
+        _row(f"J(20), {where}{over}", ours.j, "of on-demand", f"best: {best.policy}", best.j,
+             1.05 * best.j),
+        _row(f"J(20), {where}", ours.j, "of on-demand", "omniscient", one.least, None),
+    ]  # fmt: skip
+    hedges = [(result.missing, result.cost) for result in map(one.results.get, RIVALS) if result]
+    mixed = cost_at(hedges, ours.missing)
     if mixed is not None:
         rows.append(
             _row(f"cost, {where}, at {ours.missing:.2%} missing", ours.cost, "of on-demand",
-                 "SpotHedge mixed in time", mixed)
+                 "SpotHedge mixed in time", mixed, mixed)
         )  # fmt: skip
     return rows
 
 
-def _summary(results: Mapping[Cell, Mapping[str, Result]], name: str) -> list[Row]:
-    """Geometric means over all cells."""
+def _goals(done: Sequence[Ran], kind: str) -> list[Row]:
+    """What the rule is held to, over all cells."""
+    text = f"J(20), {len(done)}{kind} cells"
 
-    def over_bound(policies: Sequence[str]) -> float:
-        """J over the omniscient, the best of the policies in each cell."""
-        ratios = []
-        for row in results.values():
-            bound = row[policies[0]].bound
-            assert bound is not None
-            ratios.append(min(row[one].j for one in policies) / bound)
-        return math.exp(sum(map(math.log, ratios)) / len(ratios))
+    def mean(over: Callable[[Ran], float]) -> float:
+        return _mean(one.results[OURS].j / over(one) for one in done)
 
-    ours, text = over_bound([name]), f"J(20) over the omniscient, {len(results)} cells"
-    everything = [*HEDGES, *CAPPED, *SKYPILOT, "on-demand"]
-    peers = [*HEDGES, *CAPPED, "even-spread", "round-robin", "on-demand", IN_FORCE]
-    rows = [_row(text, ours, "x", one, over_bound([one])) for one in peers if one != name]
-    rows.append(_row(text, ours, "x", "the best of SpotHedge in each cell", over_bound(everything)))
+    rows = [
+        _goal(f"{text}: over the omniscient", mean(lambda one: one.least), "x", 1.40),
+        _goal(f"{text}: over SpotHedge(1)", mean(lambda one: one.results[HEDGES[1]].j), "x", 0.60),
+        _goal(f"{text}: over the best rival of each, picked afterwards",
+              mean(lambda one: _best(one).j), "x", 0.85),
+    ]  # fmt: skip
+    worst = max(done, key=lambda one: one.results[OURS].j / _best(one).j)
+    ratio = worst.results[OURS].j / _best(worst).j
+    rows.append(_goal(f"{text}: worst over that best: {worst.cell.name}", ratio, "x", 1.05))
+    for cold in COLD_S:
+        part = [one for one in done if one.cell.cold_s == cold]
+        value = _mean(one.results[OURS].j / one.least for one in part)
+        name = f"J(20), {len(part)}{kind} cells at {cold / 60:g} min: over the omniscient"
+        rows.append(_goal(name, value, "x", None))
     return rows
 
 
-def _shaken(
-    cells: Sequence[tuple[Market, int]], ours: str | Factory, name: str, quick: bool
-) -> list[Row]:
-    """J on disturbed markets, against SpotHedge(0) and (1) on the same."""
-    jobs = [
-        Job(shaken(market, seed), policy, count, Conditions(COLD_S), label)
-        for market, count in cells
-        for seed in (SEEDS[:1] if quick else SEEDS)
-        for label, policy in ((name, ours), *((one, one) for one in HEDGES[:2]))
-    ]
-    results = _by_cell(run_all(jobs, progress=_told))
+def _means(usual: Sequence[Ran]) -> list[Row]:
+    """J over the omniscient at the usual cold start, beside everyone else's."""
+    ours = _mean(one.results[OURS].j / one.least for one in usual)
+    text = f"J(20) over the omniscient, {len(usual)} cells"
     rows = []
-    for peer in HEDGES[:2]:
-        pairs = [(row[name].j, row[peer].j) for row in results.values()]
-        means = [
-            math.exp(sum(map(math.log, side)) / len(side)) for side in zip(*pairs, strict=True)
-        ]
-        text = f"J(20) on {len(pairs)} disturbed markets, geometric mean"
-        rows.append(_row(text, means[0], "of on-demand", peer, means[1]))
+    for peer in (*HEDGES, *CAPPED, *SKYPILOT, *SIMPLE, "on-demand", IN_FORCE):
+        theirs = _mean(one.results[peer].j / one.least for one in usual)
+        rows.append(_row(text, ours, "x", peer, theirs, theirs))
     return rows
+
+
+def _available(done: Sequence[Ran], level: float, goal: float, more: str) -> list[Row]:
+    """The cost at an availability over the least possible there, chosen afterwards and steered."""
+    least = [least_cost(one.bounds, 1 - level) for one in done]
+    swept = [
+        [(1 - r.availability, r.cost) for r in _ours_only(one).results.values()] for one in done
+    ]
+    costs = [cost for points in swept if (cost := cost_at(points, 1 - level)) is not None]
+    assert len(costs) == len(done)  # on demand reaches every level
+    steered = [one.results[STEERED[level]] for one in done]
+    text, cold = f"{level:.1%} available{more}", done[0].cell.cold_s / 60
+    cells = f"{len(done)} cells at {cold:g} min"
+    means = sum(one.availability for one in steered) / len(steered)
+    return [
+        _goal(f"cost over the bound at {text}, {cells}",
+              _mean(ours / bound for ours, bound in zip(costs, least, strict=True)), "x", goal),
+        _goal(f"cost at {text}, {cells}: the dearest", max(costs), "of on-demand", 1.0),
+        _goal(f"cost over the bound when steered to {text}: {means:.2%} reached, {cells}",
+              _mean(one.cost / bound for one, bound in zip(steered, least, strict=True)),
+              "x", None),
+        _goal(f"cost when steered to {text}, {cells}: the dearest",
+              max(one.cost for one in steered), "of on-demand", 1.0),
+    ]  # fmt: skip
+
+
+def _ours_only(one: Ran) -> Ran:
+    """Ours under every knob, and on demand, which its rule comes to as V grows."""
+    mine = {n: r for n, r in one.results.items() if n.startswith(OURS) or n == "on-demand"}
+    return Ran(one.cell, mine, one.bounds)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,9 @@ MACHINE = ("stand-in", "L4", 1)
 MODEL = "llama8b"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """Any instant will do: plan() only compares instants."""
-LOOK = 5
-"""Ticks after which plan() is asked anew although nothing has happened."""
+LOOK, CALM = 5, 30
+"""Ticks after which plan() is asked anew although nothing has happened: the least, and the most
+where all replicas are healthy on machines that are old enough for a risk that hardly changes."""
 ROUNDS = 12
 """Times that plan() is asked in one tick: the daemon looks six times a minute, and once more
 after each refusal."""
@@ -254,11 +255,19 @@ class PlannedPolicy:
             if replica.healthy_at is not None:
                 instants.append(replica.healthy_at + timedelta(seconds=policy.min_stay_s))
         later = [one for one in instants if one > now]
-        soon = view.tick + LOOK
+        soon = view.tick + self._patience(view)
         if not later:
             return soon
         seconds = (min(later) - START).total_seconds()
         return min(soon, max(view.tick + 1, -int(-seconds // self._setting.tick_s)))
+
+    def _patience(self, view: View) -> int:
+        """Ticks until risks, which fall about as one over the age, are worth another look."""
+        healthy = [one for one in self._replicas.values() if one.healthy_at is not None]
+        if self._refusals or len(healthy) != len(self._replicas) or len(healthy) < view.replicas:
+            return LOOK
+        youngest = max((one.launched for one in view.instances), default=view.tick)
+        return min(CALM, max(LOOK, (view.tick - youngest) // 10))
 
 
 def _matters(refusal: Refusal, now: datetime, policy: Policy) -> bool:

@@ -112,20 +112,22 @@ def better(
     return float(low), float(middle), float(high)
 
 
-def cost_at_missing(results: Sequence[Result], missing: float) -> float | None:
-    """The least cost of these settings mixed in time so that no more than `missing` is short.
+def cost_at(points: Sequence[tuple[float, float]], most: float) -> float | None:
+    """The least cost of these settings mixed in time so that no more than `most` is short.
 
     A policy that spends a share of the time in one setting and the rest in another has the mean
     of their figures, so the reachable points are the lower convex hull. None: none reaches it.
+
+    Args:
+        points: (what is short, cost) of each setting: a share of the replica-time, or of the time.
     """
-    points = [(one.missing, one.cost) for one in results]
     best: float | None = None
     for x, y in points:
-        if x <= missing and (best is None or y < best):
+        if x <= most and (best is None or y < best):
             best = y
     for x0, y0 in points:
         for x1, y1 in points:
-            if x0 <= missing < x1:
-                mixed = y0 + (y1 - y0) * (missing - x0) / (x1 - x0)
+            if x0 <= most < x1:
+                mixed = y0 + (y1 - y0) * (most - x0) / (x1 - x0)
                 best = mixed if best is None or mixed < best else best
     return best

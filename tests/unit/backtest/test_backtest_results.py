@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from arbiter.backtest.generate import Recipe, generate
 from arbiter.backtest.panel import Job, run_all
 from arbiter.backtest.picture import draw
 from arbiter.backtest.planned import Planned
-from arbiter.backtest.score import Result, better, bootstrap, cost_at_missing
+from arbiter.backtest.score import Result, better, bootstrap, cost_at
 from arbiter.backtest.table import write_parquet
 from arbiter.errors import ArbiterError, UnknownName
 from arbiter.policy import Policy
@@ -65,22 +64,16 @@ def test_two_runs_are_compared_on_the_same_days(results: list[Result]) -> None:
         better(hedged.days, demand.days[:-1], 20)
 
 
-def test_settings_are_mixed_in_time_to_an_equal_shortage(results: list[Result]) -> None:
-    def at(missing: float, cost: float) -> Result:
-        return replace(results[0], missing=missing, cost=cost)
-
-    settings = [at(0.03, 0.4), at(0.01, 0.6), at(0.0, 1.0)]
-    assert cost_at_missing(settings, 0.02) == pytest.approx(0.5)
-    assert cost_at_missing(settings, 0.005) == pytest.approx(0.8)
-    assert cost_at_missing(settings, 0.2) == 0.4
-    assert cost_at_missing(settings[:2], 0.001) is None
+def test_settings_are_mixed_in_time_to_an_equal_shortage() -> None:
+    settings = [(0.03, 0.4), (0.01, 0.6), (0.0, 1.0)]
+    assert cost_at(settings, 0.02) == pytest.approx(0.5)
+    assert cost_at(settings, 0.005) == pytest.approx(0.8)
+    assert cost_at(settings, 0.2) == 0.4
+    assert cost_at(settings[:2], 0.001) is None
 
 
-def test_a_dominated_setting_does_not_make_a_mixture_dearer(results: list[Result]) -> None:
-    def at(missing: float, cost: float) -> Result:
-        return replace(results[0], missing=missing, cost=cost)
-
-    assert cost_at_missing([at(0.02, 0.4), at(0.01, 0.95), at(0, 1.0)], 0.01) == pytest.approx(0.7)
+def test_a_dominated_setting_does_not_make_a_mixture_dearer() -> None:
+    assert cost_at([(0.02, 0.4), (0.01, 0.95), (0, 1.0)], 0.01) == pytest.approx(0.7)
 
 
 # --- many at once ---------------------------------------------------------------------------
