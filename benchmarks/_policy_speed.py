@@ -69,8 +69,8 @@ def _a_year(*, quick: bool) -> list[Row]:
     factory = Planned(Policy(), one.places, one.tiers)
     seconds += _seconds(lambda: play(one.market, factory, IN_FORCE, 1, Conditions()))
     text = (
-        f"{IN_FORCE} over {days} days of {SERIES:,} series with {len(year.changes):,} changes a year, "
-        f"seen every 5 minutes, {len(one.market.zones)} of them eligible and of one kind"
+        f"{IN_FORCE} over {days} days of {SERIES:,} series, {len(year.changes):,} changes a year, "
+        f"polled every 5 minutes, {len(one.market.zones)} of them eligible and of one kind"
     )
     return [_row(text, seconds, YEAR_GOAL_S * days / 365)]
 
