@@ -123,6 +123,7 @@ class Daemon:
                 not_launchable=not_launchable(settings.executor),
                 routing=self.routing,
                 standing_troubles=lambda: self.loop.troubles.standing,
+                demand=self.loop.demand.of,
                 tick_s=settings.daemon.tick_s,
                 scheduling=lambda: self.schedule.running,
                 simulated=settings.simulated,

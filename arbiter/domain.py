@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from arbiter.calibration import ESTIMATE, Evidence
 from arbiter.money import Price
 from arbiter.scaling import Scaling
 
@@ -349,10 +350,12 @@ class Candidate:
     """An offer that passed every rule, with its score.
 
     Attributes:
-        usd_per_mtok: dollars per million output tokens at the profile's load.
-        tokens_per_s: estimated output tokens per second of the whole machine.
+        usd_per_mtok: dollars per million output tokens: of those that are asked for, where the
+            demand is known and the machine can make more; otherwise at the profile's load.
+        tokens_per_s: output tokens per second of the whole machine.
         variant: the quantization that was found cheapest there.
         marks: what else is to be known of the offer ("no_discount"); a mark refuses nothing.
+        evidence: what stands behind the tokens per second.
     """
 
     quote: Quote
@@ -360,6 +363,7 @@ class Candidate:
     usd_per_mtok: Decimal
     variant: str
     marks: tuple[str, ...] = ()
+    evidence: Evidence = ESTIMATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from arbiter.calibration import ESTIMATE, Basis, Evidence
 from arbiter.domain import (
     Action,
     Candidate,
@@ -52,6 +53,7 @@ def offer_dict(
     usd_per_mtok: Decimal | None = None,
     tokens_per_s: Decimal | None = None,
     marks: Sequence[str] = (),
+    evidence: Evidence = ESTIMATE,
 ) -> Dict:
     """An offer with its price and marks, and with its score where a model was sized on it."""
     offer = quote.offer
@@ -72,13 +74,21 @@ def offer_dict(
         "operator": place.operator,
         "operator_country": place.operator_country,
         "marks": list(marks),
+        "rate_basis": None if tokens_per_s is None else evidence.basis.value,
+        "rate_factor": None if tokens_per_s is None else evidence.factor,
+        "rate_busy_s": None if tokens_per_s is None else evidence.busy_s,
+        "rate_seen_at": evidence.seen_at,
     }
 
 
 def candidate_dict(candidate: Candidate) -> Dict:
     """An offer that passed every rule."""
     return offer_dict(
-        candidate.quote, candidate.usd_per_mtok, candidate.tokens_per_s, candidate.marks
+        candidate.quote,
+        candidate.usd_per_mtok,
+        candidate.tokens_per_s,
+        candidate.marks,
+        candidate.evidence,
     )
 
 
@@ -118,6 +128,13 @@ def age(now: datetime, then: datetime) -> str:
         if seconds < limit:
             return f"{seconds // size} {unit}"
     return f"{seconds // 86_400} d"
+
+
+def basis(evidence: Evidence) -> str:
+    """What a rate rests on, in a few words: "estimated", "measured, x0.71 of the estimate"."""
+    if evidence.basis is Basis.ESTIMATED:
+        return evidence.basis.value
+    return f"{evidence.basis}, x{evidence.factor:.2f} of the estimate"
 
 
 def by_rule(counts: Mapping[str, int]) -> str:
@@ -395,8 +412,8 @@ def _ground(plan: Plan) -> Iterator[str]:
         country = quote.offer.place.country or "country unknown"
         yield (
             f"    {number}. {candidate.usd_per_mtok} USD/Mtok  {quote.offer.where} ({country})  "
-            f"{machine(quote.offer)}  {quote.price} an hour, {candidate.tokens_per_s} tokens/s, "
-            f"{candidate.variant}"
+            f"{machine(quote.offer)}  {quote.price} an hour, {candidate.tokens_per_s} tokens/s "
+            f"{basis(candidate.evidence)}, {candidate.variant}"
         )
     refused = sum(plan.refused_by_rule.values())
     if refused:

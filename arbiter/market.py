@@ -11,11 +11,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from arbiter.domain import Candidate, Offer, OfferKey, Purchase, Quote, Refusal, RefusedOffer
+from arbiter.calibration import Calibration, Rates
+from arbiter.domain import (
+    Candidate,
+    Offer,
+    OfferKey,
+    Purchase,
+    Quote,
+    Refusal,
+    RefusedOffer,
+    Replica,
+)
 from arbiter.money import MICROS, Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile
-from arbiter.sizing import Fit, NoFit, fit, usd_per_mtok
+from arbiter.sizing import Fit, NoFit, fit, tenths, usd_per_mtok
 from arbiter.sovereignty import Refused, Verdict, judge
 from arbiter.variants import at_quality, floor_of
 
@@ -52,6 +62,8 @@ def sift(
     *,
     not_launchable: Mapping[str, str] | None = None,
     refusals: Iterable[Refusal] = (),
+    rates: Rates | None = None,
+    demand: Decimal | None = None,
 ) -> Sifted:
     """Split the quotes into candidates and refused offers.
 
@@ -61,8 +73,12 @@ def sift(
     Args:
         not_launchable: provider, or provider/tier -> why nothing is launched there.
         refusals: remembered capacity failures; those that have run out are ignored.
+        rates: what was measured of machines, which corrects the estimates.
+        demand: output tokens per second that a replica is asked for at its busiest: no more are
+            paid for, however fast the machine is. None where it is not known: then all that the
+            machine can make count.
     """
-    sieve = _ModelSieve(now, profile, policy, not_launchable or {}, refusals, quotes)
+    sieve = _ModelSieve(now, profile, policy, not_launchable or {}, refusals, quotes, rates, demand)
     candidates: list[Candidate] = []
     refused: list[RefusedOffer] = []
     for quote in quotes:
@@ -73,6 +89,49 @@ def sift(
             refused.append(RefusedOffer(quote.offer, *result))
     candidates.sort(key=rank)
     return Sifted(tuple(candidates), tuple(refused))
+
+
+def demand_per_replica(
+    profile: Profile, replicas: int = 1, counted: float | None = None
+) -> Decimal | None:
+    """Output tokens per second that a replica is asked for at its busiest, to 0.1.
+
+    What the profile says, or else a share of what was counted; None where neither is known.
+
+    Args:
+        replicas: how many share it.
+        counted: of the whole service, at its busiest.
+    """
+    stated = profile.workload.demand_tokens_per_s
+    if stated is None and counted is not None and replicas > 0:
+        stated = counted / replicas
+    return None if stated is None else tenths(stated)
+
+
+def present_costs(
+    now: datetime,
+    profile: Profile,
+    quotes: Sequence[Quote],
+    replicas: Sequence[Replica],
+    *,
+    rates: Rates,
+    demand: Decimal | None,
+) -> dict[str, Decimal]:
+    """Cluster -> USD per million tokens at today's price, or at the launch price when unquoted.
+
+    Args:
+        rates, demand: as of `sift`.
+    """
+    quoted = {quote.offer.key: quote.price for quote in quotes}
+    calibration = Calibration(rates, profile.name, now)
+    costs = {}
+    for replica in replicas:
+        fitted = fit(profile, replica.offer.gpu, replica.offer.gpu_count, calibration)
+        price = quoted.get(replica.offer.key) or replica.price
+        if isinstance(fitted, Fit) and price is not None and price.currency == "USD":
+            rate = fitted.tokens_per_s
+            costs[replica.cluster] = usd_per_mtok(price, min(rate, demand or rate))
+    return costs
 
 
 def refuse_kind(
@@ -245,10 +304,14 @@ class _ModelSieve(_Sieve):
         not_launchable: Mapping[str, str],
         refusals: Iterable[Refusal],
         quotes: Sequence[Quote],
+        rates: Rates | None = None,
+        demand: Decimal | None = None,
     ) -> None:
         super().__init__(now, policy, not_launchable, refusals, quotes)
         self._profile = profile
         self._served = at_quality(profile, policy)
+        self._demand = demand
+        self._calibration = Calibration(rates, profile.name, now) if rates else None
         self._fits: dict[tuple[str, int], Fit | NoFit] = {}
 
     def refuse_kind(self, offer: Offer) -> Failure | None:
@@ -275,8 +338,15 @@ class _ModelSieve(_Sieve):
         cap = self._policy.max_usd_per_mtok
         if cap is not None and cost > cap:
             return "price_above_cap", f"{cost} USD per million tokens is above the cap of {cap}"
+        if self._demand is not None and self._demand < fitted.tokens_per_s:
+            cost = usd_per_mtok(quote.price, self._demand)
         return self._capacity(offer) or Candidate(
-            quote, fitted.tokens_per_s, cost, fitted.variant.quantization, self.marks(quote)
+            quote,
+            fitted.tokens_per_s,
+            cost,
+            fitted.variant.quantization,
+            self.marks(quote),
+            fitted.evidence,
         )
 
     def _fit(self, offer: Offer) -> Fit | NoFit:
@@ -290,7 +360,7 @@ class _ModelSieve(_Sieve):
     def _fit_anew(self, offer: Offer) -> Fit | NoFit:
         """The fastest variant that is good enough, which at one price is the cheapest."""
         if self._served.variants:
-            found = fit(self._served, offer.gpu, offer.gpu_count)
+            found = fit(self._served, offer.gpu, offer.gpu_count, self._calibration)
             if isinstance(found, Fit) or self._served is self._profile:
                 return found
         below = fit(self._profile, offer.gpu, offer.gpu_count)

@@ -23,9 +23,16 @@ from arbiter.domain import (
 )
 from arbiter.errors import ArbiterError
 from arbiter.market import Sifted, sift
-from arbiter.planner import TOP_CANDIDATES, Fleet, cluster_name
+from arbiter.planner import (
+    NOTHING_LEARNT,
+    TOP_CANDIDATES,
+    Fleet,
+    cluster_name,
+    demand,
+)
 from arbiter.policy import Policy
 from arbiter.sentences import sentence
+from arbiter.spot.beliefs import Beliefs
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,12 @@ class Destination:
 
 
 def ordered_move(
-    now: datetime, quotes: Sequence[Quote], fleet: Fleet, policy: Policy, to: Destination
+    now: datetime,
+    quotes: Sequence[Quote],
+    fleet: Fleet,
+    policy: Policy,
+    to: Destination,
+    beliefs: Beliefs = NOTHING_LEARNT,
 ) -> Plan:
     """The plan that moves the dearest replica that answers to the cheapest offer there.
 
@@ -73,6 +85,8 @@ def ordered_move(
         policy,
         not_launchable=fleet.not_launchable,
         refusals=fleet.refusals,
+        rates=beliefs.rates,
+        demand=demand(fleet),
     )
     chosen = _chosen(fleet, sifted, old, to)
     name = fleet.service.name

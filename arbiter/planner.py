@@ -33,11 +33,10 @@ from arbiter.domain import (
     Service,
 )
 from arbiter.hedging import hedges, next_candidate, settled, to_hedge
-from arbiter.market import Sifted, sift
+from arbiter.market import Sifted, demand_per_replica, present_costs, sift
 from arbiter.policy import Policy, moves_left, spot_failures
 from arbiter.profiles import Profile
 from arbiter.sentences import sentence
-from arbiter.sizing import Fit, fit, usd_per_mtok
 from arbiter.sovereignty import Refused, judge
 from arbiter.spot.beliefs import Beliefs
 from arbiter.variants import at_quality
@@ -67,6 +66,8 @@ class Fleet:
         not_launchable: provider -> why nothing is launched there.
         notice_s: provider -> seconds of warning before it takes a spot machine away, where they
             are listened to; of the others none is counted on.
+        demand: output tokens per second that were asked of the service at its busiest; None where
+            that is not known.
     """
 
     service: Service
@@ -79,6 +80,7 @@ class Fleet:
     not_launchable: Mapping[str, str] = field(default_factory=dict)
     notice_s: Mapping[str, float] = field(default_factory=dict)
     slow: tuple[str, ...] = ()
+    demand: float | None = None
 
 
 def plan(
@@ -104,6 +106,8 @@ def plan(
         policy,
         not_launchable=fleet.not_launchable,
         refusals=fleet.refusals,
+        rates=beliefs.rates,
+        demand=demand(fleet),
     )
     fleet = replace(
         fleet, replicas=tuple(r for r in fleet.replicas if r.cluster not in fleet.ending)
@@ -321,7 +325,14 @@ def _mix(
         candidates=sifted.candidates,
         machines=_unhedged(kept),
         doomed=frozenset(replica.cluster for replica in silent),
-        costs=_present_costs(at_quality(fleet.profile, policy), quotes, running),
+        costs=present_costs(
+            steps.now,
+            at_quality(fleet.profile, policy),
+            quotes,
+            running,
+            rates=beliefs.rates,
+            demand=demand(fleet),
+        ),
         failures=spot_failures(policy, fleet.refusals, steps.now),
         moves_left=0 if steps.actions else moves_left(policy, fleet.moves, steps.now),
         lowered_at=fleet.service.lowered_at,
@@ -373,15 +384,6 @@ def _unhedged(kept: Sequence[Replica]) -> list[Replica]:
     return [replica for replica in kept if replica.cluster not in beside]
 
 
-def _present_costs(
-    profile: Profile, quotes: Sequence[Quote], replicas: Sequence[Replica]
-) -> dict[str, Decimal]:
-    """Cluster -> USD per million tokens at today's price, or at the launch price when unquoted."""
-    quoted = {quote.offer.key: quote.price for quote in quotes}
-    costs = {}
-    for replica in replicas:
-        fitted = fit(profile, replica.offer.gpu, replica.offer.gpu_count)
-        price = quoted.get(replica.offer.key) or replica.price
-        if isinstance(fitted, Fit) and price is not None and price.currency == "USD":
-            costs[replica.cluster] = usd_per_mtok(price, fitted.tokens_per_s)
-    return costs
+def demand(fleet: Fleet) -> Decimal | None:
+    """Output tokens per second that a replica of the service is asked for; None: not known."""
+    return demand_per_replica(fleet.profile, fleet.service.replicas, fleet.demand)

@@ -75,6 +75,7 @@ _POSITIVE = (
     ("workload", "concurrency"),
     ("workload", "input_tokens"),
     ("workload", "output_tokens"),
+    ("workload", "demand_tokens_per_s"),
     ("serving", "start_s"),
     ("serving", "disk_gib"),
 )

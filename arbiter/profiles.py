@@ -85,12 +85,15 @@ class Workload:
         context: longest sequence in tokens (--max-model-len).
         concurrency: sequences decoded together at most (--max-num-seqs).
         input_tokens, output_tokens: mean per request; they set the cost per million tokens.
+        demand_tokens_per_s: output tokens per second that a replica is asked for at its busiest, so
+            that nobody pays for speed that is not asked for; None: as counted, else full load.
     """
 
     context: int = 8192
     concurrency: int = 64
     input_tokens: int = 1024
     output_tokens: int = 256
+    demand_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from arbiter.act import ORDER, Actor
+from arbiter.demand import Demand
 from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
 from arbiter.drains import Drains
 from arbiter.endings import Endings
@@ -48,6 +49,7 @@ class Loop:
     Attributes:
         owner: identity of this arbiter, part of every cluster's name.
         troubles: what is wrong and lasts.
+        demand: what is asked of services.
     """
 
     def __init__(self, tools: Tools) -> None:
@@ -58,6 +60,7 @@ class Loop:
         with self._store.begin() as connection:
             self.owner = journal.owner(connection)
         self.troubles = Troubles(tools.store, tools.clock, tools.tell)
+        self.demand = Demand(tools.store, tools.clock)
         endings = Endings(tools.executor)
         self._drains = Drains(tools.routing, tools.monotonic)
         self._observer = Observer(tools)
@@ -128,7 +131,7 @@ class Loop:
         profile = self._tools.profile(service.profile)
         fleet_now, policy, beliefs = self._fleet(service, profile)
         now = self._now()
-        made = ordered_move(now, quotes, fleet_now, policy, to)
+        made = ordered_move(now, quotes, fleet_now, policy, to, beliefs)
         for action in made.actions:
             self._tools.spec(action, service, profile, self.owner)  # a missing secret is told now
         if not write:
@@ -225,6 +228,7 @@ class Loop:
                 now, replicas, service.profile, known, self._tools.fleet.hedge_after_s
             ),
             notice_s=NOTICE_S if self._tools.executor.name == "skypilot" else {},
+            demand=self.demand.of(service.name),
         )
         return found, policy, beliefs
 

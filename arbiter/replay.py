@@ -15,5 +15,7 @@ if TYPE_CHECKING:
 def replay(given: Inputs) -> Plan:
     """The plan of these inputs: the planner's, or the one that a user ordered."""
     if given.order is not None:
-        return ordered_move(given.now, given.quotes, given.fleet, given.policy, given.order)
+        return ordered_move(
+            given.now, given.quotes, given.fleet, given.policy, given.order, given.beliefs
+        )
     return plan(given.now, given.quotes, given.fleet, given.policy, given.beliefs)

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from arbiter.calibration import ESTIMATE, Calibration, Evidence
 from arbiter.gpus import GPUS, RECORDED_ONLY, Gpu
 from arbiter.money import Price
 from arbiter.profiles import Architecture, Profile, Quantization, Variant
@@ -99,7 +100,9 @@ class Fit:
         kv_tokens: tokens of full-length sequences that it holds.
         batch: sequences decoded together at the profile's load.
         tokens_per_s: output tokens per second of the whole machine, to 0.1, above 0.
-        breakdown: the calculation.
+        breakdown: the calculation, without what was measured.
+        estimated: tokens per second by the calculation alone.
+        evidence: how it was corrected by what was measured.
     """
 
     variant: Variant
@@ -110,6 +113,8 @@ class Fit:
     batch: int
     tokens_per_s: Decimal
     breakdown: tuple[Figure, ...]
+    estimated: Decimal
+    evidence: Evidence = ESTIMATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +130,15 @@ class NoFit:
     reason: str
 
 
-def fit(profile: Profile, gpu: str, count: int) -> Fit | NoFit:
+def fit(
+    profile: Profile, gpu: str, count: int, calibration: Calibration | None = None
+) -> Fit | NoFit:
     """Whether a profile fits on a machine, and the variant that is fastest there.
 
     Args:
         gpu: a name in the vocabulary of arbiter.gpus.
         count: GPUs of the machine; all are used.
+        calibration: what was measured of this model.
     """
     found = GPUS.get(gpu)
     if found is None and gpu in RECORDED_ONLY:
@@ -139,10 +147,12 @@ def fit(profile: Profile, gpu: str, count: int) -> Fit | NoFit:
         return NoFit("gpu_unknown", f"nothing is known of the GPU {gpu}")
     if profile.gpus and gpu not in profile.gpus:
         return NoFit("gpu_not_in_profile", f"{profile.name} allows only {', '.join(profile.gpus)}")
-    return fit_on(profile, found, count)
+    return fit_on(profile, found, count, calibration)
 
 
-def fit_on(profile: Profile, gpu: Gpu, count: int) -> Fit | NoFit:
+def fit_on(
+    profile: Profile, gpu: Gpu, count: int, calibration: Calibration | None = None
+) -> Fit | NoFit:
     """As `fit`, on a GPU given by its figures."""
     if 0 < gpu.capability < min(LEAST_CAPABILITY.values()):
         return NoFit("gpu_not_supported", f"vLLM has no kernels for {gpu.name}")
@@ -158,7 +168,7 @@ def fit_on(profile: Profile, gpu: Gpu, count: int) -> Fit | NoFit:
     if count < 1 or count & (count - 1) or heads % count:
         return NoFit("does_not_fit", f"{heads} heads cannot be shared by {count} GPUs")
     tried = [_Trial(profile, variant, gpu, count) for variant in runnable]
-    fitting = [trial.result() for trial in tried if trial.missing is None]
+    fitting = [trial.result(calibration) for trial in tried if trial.missing is None]
     if fitting:
         return max(fitting, key=lambda result: result.tokens_per_s)
     closest = max(tried, key=lambda trial: trial.kv_gpu_gib)
@@ -259,9 +269,13 @@ class _Trial:
             )
         return None
 
-    def result(self) -> Fit:
+    def result(self, calibration: Calibration | None) -> Fit:
         """The fit, once nothing is missing."""
-        rate = max(Decimal(repr(self._rate())).quantize(Decimal("0.1")), Decimal("0.1"))
+        rate, evidence = self._rate(), ESTIMATE
+        if calibration is not None:
+            stored = self._variant.quantization.value
+            evidence = calibration.of(stored, self._gpu.name, self._count)
+        estimated = tenths(rate)
         return Fit(
             variant=self._variant,
             tensor_parallel=self._count,
@@ -269,8 +283,10 @@ class _Trial:
             kv_gib=self.kv_gpu_gib * self._count,
             kv_tokens=self._kv_tokens,
             batch=self._batch,
-            tokens_per_s=rate,
-            breakdown=self._breakdown(rate),
+            tokens_per_s=tenths(rate * evidence.factor),
+            breakdown=self._breakdown(estimated),
+            estimated=estimated,
+            evidence=evidence,
         )
 
     def _rate(self) -> float:
@@ -369,6 +385,11 @@ class _Trial:
                 f"batch x {load.output_tokens} / (prefill + {load.output_tokens} steps)",
             ),
         )
+
+
+def tenths(rate: float) -> Decimal:
+    """To 0.1, and above 0."""
+    return max(Decimal(repr(rate)).quantize(Decimal("0.1")), Decimal("0.1"))
 
 
 def _runs(variant: Variant, gpu: Gpu) -> bool:

@@ -37,7 +37,7 @@ from arbiter.domain import (
     Service,
 )
 from arbiter.errors import UnknownName
-from arbiter.market import Sifted, list_offers, sift
+from arbiter.market import Sifted, demand_per_replica, list_offers, sift
 from arbiter.policy import Policy
 from arbiter.sovereignty import parse_level
 from arbiter.store.journal import ActionRow, DecisionRow, EventRow
@@ -46,17 +46,20 @@ from arbiter.store.prices import PollRow
 
 def sifted(parts: Parts, snapshot: Snapshot, service: Service) -> Sifted:
     """The snapshot's quotes under a service's profile and policy."""
-    policy = parts.policy(service)
-    key = (service.profile, policy)
+    policy, profile = parts.policy(service), parts.profile(service.profile)
+    demand = demand_per_replica(profile, service.replicas, parts.demand(service.name))
+    key = (service.profile, policy, demand)
     found = snapshot.sifted.get(key)
     if found is None:
         found = snapshot.sifted[key] = sift(
             snapshot.at,
             snapshot.quotes,
-            parts.profile(service.profile),
+            profile,
             policy,
             not_launchable=parts.not_launchable,
             refusals=snapshot.refusals,
+            rates=snapshot.rates,
+            demand=demand,
         )
     return found
 

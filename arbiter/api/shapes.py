@@ -15,7 +15,12 @@ from arbiter.domain import Expected
 
 @dataclass(frozen=True, slots=True)
 class OfferShape:
-    """An offer that passed every rule; a mark ("no_discount") refuses nothing."""
+    """An offer that passed every rule; a mark ("no_discount") refuses nothing.
+
+    `rate_basis` says what `tokens_per_s` rests on: "estimated"; "corrected" by `rate_factor`, as
+    other machines of the model have shown; or "measured" on `rate_busy_s` seconds of full load, the
+    last at `rate_seen_at`.
+    """
 
     provider: str
     region: str
@@ -32,6 +37,10 @@ class OfferShape:
     operator: str | None
     operator_country: str | None
     marks: list[str] = field(default_factory=list)
+    rate_basis: str | None = None
+    rate_factor: float | None = None
+    rate_busy_s: float | None = None
+    rate_seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
+from arbiter.calibration import Rates
 from arbiter.clock import Clock
 from arbiter.cold_starts import ColdStarts
 from arbiter.domain import Plan, Quote, Refusal, Replica, Service
@@ -20,6 +22,7 @@ from arbiter.regions import Atlas
 from arbiter.routing import Routing
 from arbiter.scaling import Load
 from arbiter.store import fleet, journal
+from arbiter.store.beliefs import read_rates
 from arbiter.store.cold_starts import cold_starts
 from arbiter.store.engine import Store
 from arbiter.store.journal import DecisionRow, EventRow
@@ -39,7 +42,8 @@ class Snapshot:
 
     Attributes:
         loads: service -> what was asked of it when it was last looked.
-        sifted: what was already sifted of it, by profile and policy.
+        rates: what was measured of machines.
+        sifted: what was already sifted of it, by profile, policy and demand.
     """
 
     at: datetime
@@ -52,7 +56,8 @@ class Snapshot:
     events: Sequence[EventRow]
     cold_starts: ColdStarts = field(default_factory=ColdStarts)
     loads: Mapping[str, Load] = field(default_factory=dict)
-    sifted: dict[tuple[str, Policy], Sifted] = field(default_factory=dict)
+    rates: Rates = field(default_factory=dict)
+    sifted: dict[tuple[str, Policy, Decimal | None], Sifted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ class Parts:
         tick_s: seconds between two ticks.
         routing: how clients are led to replicas.
         standing_troubles: what is wrong with the fleet and lasts, a line each.
+        demand: service -> output tokens per second asked of it at its busiest; None: not known.
         simulated: nothing of this is real.
         market_time: of a simulated market, for the screen; None otherwise.
     """
@@ -86,6 +92,7 @@ class Parts:
     scheduling: Callable[[], bool] = lambda: True
     routing: Routing = field(default_factory=Routing)
     standing_troubles: Callable[[], Sequence[str]] = lambda: ()
+    demand: Callable[[str], float | None] = lambda _service: None
     simulated: bool = False
     market_time: Callable[[], datetime] | None = None
 
@@ -136,9 +143,10 @@ class Sources:
             events = journal.events(connection, limit=RECENT)
             known = cold_starts(connection, now)
             loads = newest_loads(connection, now)
+            rates = read_rates(connection)
         quotes = self._standing(polls)
         return Snapshot(
-            now, quotes, services, replicas, refusals, polls, decisions, events, known, loads
+            now, quotes, services, replicas, refusals, polls, decisions, events, known, loads, rates
         )
 
     def _standing(self, polls: Sequence[PollRow]) -> Sequence[Quote]:

@@ -9,11 +9,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from arbiter.calibration import ESTIMATE, Evidence, Rates
 from arbiter.cli.context import degraded, policy_at, quick_standing
 from arbiter.domain import Offer, Quote, RefusedOffer
 from arbiter.errors import UnknownName
 from arbiter.launchable import not_launchable
-from arbiter.market import list_offers, refuse_kind, sift
+from arbiter.market import demand_per_replica, list_offers, refuse_kind, sift
 from arbiter.policy import Policy
 from arbiter.store.quotes import Kinds
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from arbiter.cli.app import App
     from arbiter.profiles import Profile
 
-Row = tuple[Quote, Decimal | None, Decimal | None, Sequence[str]]
-"""A quote, its dollars per million output tokens, its output tokens per second, and its marks."""
+Row = tuple[Quote, Decimal | None, Decimal | None, Sequence[str], Evidence]
+"""A quote, its dollars per million output tokens, its output tokens per second, its marks, and what
+stands behind the rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Asked:
         refused: the others, one by one.
         left_out: rule -> how many more it refused, where only their number was wanted.
         degraded: provider and reason, one for each thing that is missing.
+        rates: what was measured of machines.
     """
 
     now: datetime
@@ -44,6 +47,7 @@ class Asked:
     left_out: Mapping[str, int]
     degraded: Sequence[dict[str, str]]
     simulated: bool
+    rates: Rates
 
     def refused_by_rule(self) -> dict[str, int]:
         """Rule -> number of offers that it left out, most first, equals by name."""
@@ -100,7 +104,7 @@ def ask(
         )
         marks = listed.marks
         rows = [
-            (quote, None, None, marks.get(quote.offer.key, ()) if marks else ())
+            (quote, None, None, marks.get(quote.offer.key, ()) if marks else (), ESTIMATE)
             for quote in listed.quotes
             if wanted(quote.offer)
         ]
@@ -113,9 +117,11 @@ def ask(
             policy,
             not_launchable=blocked,
             refusals=standing.refusals,
+            rates=standing.rates,
+            demand=demand_per_replica(profile),
         )
         rows = [
-            (one.quote, one.usd_per_mtok, one.tokens_per_s, one.marks)
+            (one.quote, one.usd_per_mtok, one.tokens_per_s, one.marks, one.evidence)
             for one in sifted.candidates
             if wanted(one.quote.offer)
         ]
@@ -129,6 +135,7 @@ def ask(
         kinds.left_out if kinds else {},
         degraded(standing.polls),
         settings.simulated,
+        standing.rates,
     )
 
 

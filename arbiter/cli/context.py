@@ -14,6 +14,7 @@ from arbiter.cli.app import App
 from arbiter.errors import ArbiterError
 
 if TYPE_CHECKING:
+    from arbiter.calibration import Rates
     from arbiter.domain import Quote, Refusal
     from arbiter.policy import Policy
     from arbiter.regions import Atlas
@@ -38,6 +39,7 @@ class Standing(NamedTuple):
     quotes: list[Quote]
     polls: list[PollLine]
     refusals: list[Refusal]
+    rates: Rates
 
 
 def app_of(ctx: click.Context) -> App:
@@ -82,7 +84,12 @@ def quick_standing(settings: Settings, atlas: Atlas, kinds: Kinds | None = None)
     ]
     if not polls:
         raise ArbiterError("no prices are stored yet", "run: arbiter poll")
-    return Standing(quick.read_quotes(query, atlas, kinds), polls, quick.read_refusals(query))
+    return Standing(
+        quick.read_quotes(query, atlas, kinds),
+        polls,
+        quick.read_refusals(query),
+        quick.read_rates(query),
+    )
 
 
 def degraded(polls: Sequence[PollLine | PollRow]) -> list[dict[str, str]]:

@@ -183,7 +183,7 @@ def _print(asked: Asked, limit: int, *, refused: bool, explain: bool) -> None:
 def _cells(asked: Asked, row: Row) -> tuple[str, ...]:
     from arbiter.explain import age
 
-    quote, cost, speed, marks = row
+    quote, cost, speed, marks, _ = row
     offer = quote.offer
     return (
         offer.provider,
@@ -210,6 +210,7 @@ def _money(quote: Quote) -> str:
 
 def _print_sizing(asked: Asked, count: int) -> None:
     """How the first offers were sized, once for each kind of machine."""
+    from arbiter.calibration import Calibration
     from arbiter.sizing import Fit, error_sentence, fit
     from arbiter.variants import at_quality
 
@@ -217,8 +218,9 @@ def _print_sizing(asked: Asked, count: int) -> None:
         return
     served = at_quality(asked.profile, asked.policy)
     offers = [row[0].offer for row in asked.rows[:count]]
+    calibration = Calibration(asked.rates, asked.profile.name, asked.now)
     for gpu, gpu_count in dict.fromkeys((offer.gpu, offer.gpu_count) for offer in offers):
-        fitted = fit(served, gpu, gpu_count)
+        fitted = fit(served, gpu, gpu_count, calibration)
         if not isinstance(fitted, Fit):
             continue
         variant = fitted.variant

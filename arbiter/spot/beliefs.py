@@ -22,6 +22,7 @@ from functools import cached_property
 from math import log
 from typing import Any, NamedTuple
 
+from arbiter.calibration import Busy, Rates, busied, plain_rates, rates_of
 from arbiter.spot.cold import Answered, Colds, measured
 from arbiter.spot.goal import Goal
 from arbiter.spot.priors import Seed
@@ -132,12 +133,14 @@ class Beliefs:
         goals: service -> how V is steered, where the user named a goal.
         colds: measured cold starts.
         seeds: pool -> what its provider says of it; not learnt, but read anew for each decision.
+        rates: measured tokens per second.
     """
 
     pools: Mapping[str, Pool] = field(default_factory=dict)
     goals: Mapping[str, Goal] = field(default_factory=dict)
     colds: Colds = field(default_factory=dict)
     seeds: Mapping[str, Seed] = field(default_factory=dict)
+    rates: Rates = field(default_factory=dict)
 
     def pool(self, name: str, region: str = "") -> Pool:
         """What is believed of a pool; nothing yet of one that was never heard of."""
@@ -175,15 +178,17 @@ def with_goal(beliefs: Beliefs, service: str, goal: Goal) -> Beliefs:
     return replace(beliefs, goals={**beliefs.goals, service: goal})
 
 
-def learn(beliefs: Beliefs, events: Iterable[Event | Answered]) -> Beliefs:
+def learn(beliefs: Beliefs, events: Iterable[Event | Answered | Busy]) -> Beliefs:
     """The beliefs after these events, which come in the order of time."""
-    pools, colds = dict(beliefs.pools), beliefs.colds
+    pools, colds, rates = dict(beliefs.pools), beliefs.colds, beliefs.rates
     for event in events:
         if isinstance(event, Answered):
             colds = measured(colds, event)
+        elif isinstance(event, Busy):
+            rates = busied(rates, event)
         else:
             pools[event.pool] = _after(pools.get(event.pool) or Pool(event.region), event)
-    return replace(beliefs, pools=pools, colds=colds)
+    return replace(beliefs, pools=pools, colds=colds, rates=rates)
 
 
 def faded(beliefs: Beliefs, at: float) -> Beliefs:
@@ -290,6 +295,7 @@ def to_plain(beliefs: Beliefs) -> dict[str, Any]:
         "pools": {name: pool._asdict() for name, pool in beliefs.pools.items()},
         "goals": {service: goal._asdict() for service, goal in beliefs.goals.items()},
         "colds": {key: list(found) for key, found in beliefs.colds.items()},
+        "rates": plain_rates(beliefs.rates),
     }
 
 
@@ -303,4 +309,5 @@ def from_plain(plain: Mapping[str, Any]) -> Beliefs:
         {name: Pool(**fields) for name, fields in plain["pools"].items()},
         {service: Goal(**fields) for service, fields in plain.get("goals", {}).items()},
         {key: tuple(found) for key, found in plain.get("colds", {}).items()},
+        rates=rates_of(plain.get("rates", {})),
     )

@@ -6,6 +6,7 @@ SQLAlchemy's import) and inside the daemon. SQL here has no parameters and no di
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 from weakref import finalize
 
+from arbiter.calibration import Rates, rates_of
 from arbiter.domain import Offer, OfferKey, Place, Purchase, Quote, Refusal
 from arbiter.errors import StoreError
 from arbiter.money import Price
@@ -47,6 +49,8 @@ ORDER BY p.provider
 LATEST_REFUSALS = """
 SELECT offer_key, at, until, failures, reason, lost FROM refusal ORDER BY id DESC LIMIT 1000
 """
+
+RATES = "SELECT body FROM belief WHERE name = 'rates'"
 
 _Kind = tuple[str, str, str, str, int]  # provider, tier, region, GPU, how many of it
 
@@ -99,7 +103,6 @@ def _aged(
     """The quotes, those whose present price is doubted as old as when they were last seen."""
     if not held:
         return quotes
-    import json
     import zlib
     from dataclasses import replace
 
@@ -157,6 +160,12 @@ def read_refusals(query: Query) -> list[Refusal]:
         for key, at, until, failures, reason, lost in query(LATEST_REFUSALS)
     ]
     return found[::-1]
+
+
+def read_rates(query: Query) -> Rates:
+    """What was measured of machines."""
+    found = next(iter(query(RATES)), None)
+    return {} if found is None else rates_of(json.loads(found[0]))
 
 
 def _aware(stored: str | datetime) -> datetime:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, func, select
+from sqlalchemy import Connection, RowMapping, Table, case, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from arbiter.counters import Counters, Window
-from arbiter.store.tables import replica_counters, served
+from arbiter.domain import ReplicaState
+from arbiter.store.tables import replica, replica_counters, served
 
 SPAN_S = 300
 """Seconds of one row of what was served."""
@@ -32,6 +33,21 @@ class Reading:
     service: str
     counters: Counters
     tokens_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """How busy a service was at its busiest.
+
+    Attributes:
+        tokens_per_s: output tokens per second over all replicas, in its busiest span.
+        counted_s: seconds of the spans in which anything was counted.
+        saturated_s: seconds for which a replica had all the work that it can do, summed over them.
+    """
+
+    tokens_per_s: float
+    counted_s: float
+    saturated_s: float
 
 
 def readings(connection: Connection, service: str | None = None) -> dict[str, Reading]:
@@ -87,6 +103,31 @@ def _add(connection: Connection, reading: Reading, seen: Window) -> None:
     )
 
 
+def peak(connection: Connection, service: str, since: datetime, until: datetime) -> Peak | None:
+    """The busiest span of a service; None where nothing was counted.
+
+    A replica that was counted for a part of a span only counts for that part of it, and what came
+    after a long silence for all of that.
+
+    Args:
+        since, until: of the beginnings of the spans.
+    """
+    lasts = case((served.c.seconds > SPAN_S, served.c.seconds), else_=float(SPAN_S))
+    spans = (
+        select(
+            func.sum(served.c.tokens / lasts).label("rate"),
+            func.sum(served.c.saturated_seconds).label("saturated"),
+        )
+        .where(served.c.service == service)
+        .where(served.c.since >= int(since.timestamp()), served.c.since < int(until.timestamp()))
+        .group_by(served.c.since)
+        .subquery()
+    )
+    query = select(func.max(spans.c.rate), func.count(), func.sum(spans.c.saturated))
+    rate, count, saturated = connection.execute(query).one()
+    return Peak(float(rate), count * SPAN_S, float(saturated)) if count else None
+
+
 def tokens_since(connection: Connection, since: datetime) -> Mapping[str, int]:
     """Service -> output tokens in the spans that began at an instant or later."""
     query = (
@@ -95,6 +136,27 @@ def tokens_since(connection: Connection, since: datetime) -> Mapping[str, int]:
         .group_by(served.c.service)
     )
     return {name: int(tokens) for name, tokens in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What serves a replica's model.
+
+    Attributes:
+        variant: how its weights are stored; None where that was not noted.
+    """
+
+    variant: str | None
+    gpu: str
+    gpu_count: int
+
+
+def machines(connection: Connection, service: str) -> dict[str, Machine]:
+    """The machines of a service that are not ended, by cluster."""
+    query = select(replica.c.cluster, replica.c.variant, replica.c.gpu, replica.c.gpu_count).where(
+        replica.c.service == service, replica.c.state != ReplicaState.TERMINATED.value
+    )
+    return {row[0]: Machine(*row[1:]) for row in connection.execute(query)}
 
 
 def _insert(connection: Connection, table: Table) -> Any:

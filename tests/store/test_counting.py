@@ -8,11 +8,16 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import select
 
+from arbiter.calibration import TRUST_S, Basis
 from arbiter.counters import Counters
+from arbiter.domain import Service
+from arbiter.replay import replay
+from arbiter.store import fleet, journal
+from arbiter.store.beliefs import read_beliefs, read_rates
 from arbiter.store.engine import Store
 from arbiter.store.served import readings, tokens_since
 from arbiter.store.tables import served
-from tests.store.fleet_bench import up
+from tests.store.fleet_bench import fake, up
 from tests.store.loops import Bench
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -27,6 +32,11 @@ def bench(database_url: str) -> Iterator[Bench]:
 
 def tells(bench: Bench, cluster: str, tokens: int, running: int = 0, waiting: int = 0) -> None:
     bench.counters.tells[cluster] = Counters(NOW, running, waiting, tokens, tokens * 2, 0.5)
+
+
+def bench_service(bench: Bench) -> Service:
+    with bench.store.read() as connection:
+        return fleet.get_service(connection, "chat")
 
 
 def rows(bench: Bench) -> list[tuple[int, float, int, int, float, int]]:
@@ -60,9 +70,9 @@ def test_a_replica_that_answers_is_read_at_every_tick(bench: Bench) -> None:
 
 def test_what_was_served_adds_up_in_spans_of_five_minutes(bench: Bench) -> None:
     cluster = up(bench).cluster
-    for count in range(61):  # ten minutes
-        tells(bench, cluster, 100 * count)
-        bench.tick()
+    for count in range(21):  # ten minutes
+        tells(bench, cluster, 300 * count)
+        bench.tick(seconds=30)
     assert sum(row[2] for row in rows(bench)) == 6000
     assert sum(row[1] for row in rows(bench)) == 600
     assert {row[0] % 300 for row in rows(bench)} == {0}
@@ -118,3 +128,63 @@ def test_what_does_not_answer_is_not_asked(bench: Bench) -> None:
     bench.counters.asked.clear()
     bench.tick()
     assert all(cluster not in asked for asked in bench.counters.asked)
+
+
+def busy(bench: Bench, cluster: str, minutes: int, tokens_per_s: int) -> None:
+    """Ticks of half a minute under more requests than the server can take."""
+    made = 0
+    for _ in range(2 * minutes + 1):
+        tells(bench, cluster, made, running=8, waiting=9)
+        bench.tick(seconds=30)
+        made += 30 * tokens_per_s
+
+
+def test_a_busy_server_teaches_how_fast_its_machine_is(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    service = bench.loop.preview(bench_service(bench))
+    estimated = service.candidates[0].tokens_per_s
+    busy(bench, cluster, 11, int(estimated) // 2)
+    with bench.store.read() as connection:
+        (rate,) = read_rates(connection).values()
+        assert read_beliefs(connection).rates == read_rates(connection)
+    assert rate.busy_s == pytest.approx(1.1 * TRUST_S, rel=0.01)
+    assert rate.made_s == pytest.approx(rate.busy_s / 2, rel=0.01)
+    best = bench.loop.preview(bench_service(bench)).candidates[0]
+    assert best.evidence.basis is Basis.MEASURED
+    assert best.evidence.factor == 0.74
+    assert float(best.tokens_per_s) == pytest.approx(float(estimated) * 0.74, rel=0.01)
+
+
+def test_a_server_that_is_asked_for_less_teaches_nothing(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    for made in range(12):
+        tells(bench, cluster, made, running=1)
+        bench.tick()
+    with bench.store.read() as connection:
+        assert read_rates(connection) == {}
+
+
+def test_a_decision_under_measured_rates_is_replayed_byte_for_byte(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    busy(bench, cluster, 2, 1000)
+    bench.order(2)
+    bench.tick()
+    with bench.store.read() as connection:
+        row = journal.decisions(connection, "chat")[0]
+        given = journal.inputs(connection, row.id)
+    assert row.plan.candidates[0].evidence.basis is not Basis.ESTIMATED
+    assert given.beliefs.rates
+    assert journal.encode(replay(given)) == journal.encode(row.plan)
+
+
+def test_pools_and_rates_are_kept_apart(bench: Bench) -> None:
+    cluster = up(bench).cluster
+    busy(bench, cluster, 1, 1000)
+    with bench.store.read() as connection:
+        before = read_rates(connection)
+    bench.counters.tells.clear()
+    fake(bench).lose(cluster)
+    bench.tick(3)
+    with bench.store.read() as connection:
+        assert read_rates(connection) == before
+        assert read_beliefs(connection).pools

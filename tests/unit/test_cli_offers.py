@@ -20,6 +20,7 @@ OFFER = {
     "provider", "region", "zone", "country", "instance_type", "gpu", "gpu_count", "purchase",
     "price_usd_hour", "usd_per_mtok", "tokens_per_s", "observed_at", "operator",
     "operator_country", "marks",
+    "rate_basis", "rate_factor", "rate_busy_s", "rate_seen_at",
 }  # fmt: skip
 REFUSED = {
     "provider", "region", "zone", "country", "instance_type", "gpu", "gpu_count", "purchase",

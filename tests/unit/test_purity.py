@@ -14,6 +14,7 @@ from checkout import REPOSITORY
 
 PURE = (
     "believed",
+    "calibration",
     "counters",
     "countries",
     "domain",
