@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from arbiter import registry
 from arbiter.clock import Clock
 from arbiter.credentials import api_key
 from arbiter.domain import Action, Place, Quote, Service
 from arbiter.errors import ArbiterError, SettingsError
 from arbiter.executors.base import Executor, LaunchSpec
 from arbiter.health import HttpHealthCheck
+from arbiter.inventory import Inventories, no_inventories
 from arbiter.launchable import not_launchable
 from arbiter.policy import Policy
 from arbiter.profiles import Profile, load_profile
@@ -144,6 +146,13 @@ def _standby(settings: Settings, service: Service) -> Backend | None:
     return fallback(settings)
 
 
+def _inventories(settings: Settings) -> Inventories:
+    """The providers' own lists of machines, where launches go to providers."""
+    if settings.executor != "skypilot":
+        return no_inventories
+    return lambda name: registry.load_inventory(name, settings.provider(name))
+
+
 def make_loop(
     settings: Settings,
     store: Store,
@@ -177,5 +186,6 @@ def make_loop(
             fleet=settings.fleet,
             reaction=settings.scaling,
             counters=HttpCounters(api_key(settings)),
+            inventories=_inventories(settings),
         )
     )

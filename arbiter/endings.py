@@ -6,12 +6,24 @@ Nothing is lost with the threads: who ends a machine has written that down, and 
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
 from arbiter.errors import ArbiterError
-from arbiter.executors.base import Executor
 
 PATIENCE_S = 0.3
 """For so long a new ending is waited for: on loopback, and in a test, it is over by then."""
+
+
+class Ends(Protocol):
+    """An executor, or whoever else ends what has a name."""
+
+    def terminate(self, cluster: str) -> None:
+        """End it; return when it is gone.
+
+        Raises:
+            ArbiterError: it could not be ended.
+        """
+        ...
 
 
 class Endings:
@@ -21,7 +33,7 @@ class Endings:
         patience_s: seconds that `ended` waits for an ending that it has begun.
     """
 
-    def __init__(self, executor: Executor, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, executor: Ends, patience_s: float = PATIENCE_S) -> None:
         self._executor = executor
         self._patience_s = patience_s
         self._running: dict[str, _Ending] = {}
@@ -47,7 +59,7 @@ class Endings:
 
 
 class _Ending:
-    def __init__(self, executor: Executor, cluster: str) -> None:
+    def __init__(self, executor: Ends, cluster: str) -> None:
         self.error: ArbiterError | None = None
         self._executor = executor
         self._cluster = cluster

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing itself would cost more than all of this file
 if TYPE_CHECKING:
+    from typing import Any
+
+    from arbiter.inventory import Inventory
     from arbiter.provider import Provider, ProviderSettings
 
 ENTRY_POINTS = "arbiter.providers"
@@ -28,6 +31,16 @@ BUILT_IN: dict[str, str] = {
     "vast": "arbiter_providers.vast:Vast",
     "verda": "arbiter_providers.verda:Verda",
 }
+
+INVENTORIES: dict[str, str] = {
+    "aws": "arbiter_providers.aws_inventory:AwsInventory",
+    "azure": "arbiter_providers.azure_inventory:AzureInventory",
+    "gcp": "arbiter_providers.gcp_inventory:GcpInventory",
+    "lambda": "arbiter_providers.lambda_cloud_inventory:LambdaInventory",
+    "runpod": "arbiter_providers.runpod_inventory:RunPodInventory",
+    "verda": "arbiter_providers.verda_inventory:VerdaInventory",
+}
+"""Who lists a provider's machines that run for us, where arbiter can ask it."""
 
 
 def names() -> tuple[str, ...]:
@@ -50,12 +63,26 @@ def load(name: str, settings: ProviderSettings) -> Provider:
     return _construct(name, target, settings)
 
 
+def load_inventory(name: str, settings: ProviderSettings) -> Inventory | None:
+    """Who lists a provider's machines; None where nobody does. Cheap: no I/O, no SDK."""
+    target = INVENTORIES.get(name)
+    if target is None:
+        return None
+    found: Inventory = _constructor(name, target)(settings)
+    return found
+
+
 def _construct(name: str, target: str, settings: ProviderSettings) -> Provider:
+    provider: Provider = _constructor(name, target)(settings)
+    return provider
+
+
+def _constructor(name: str, target: str) -> Any:
     from importlib import import_module
 
     module, _, class_name = target.partition(":")
     try:
-        constructor = getattr(import_module(module), class_name)
+        return getattr(import_module(module), class_name)
     except (ImportError, AttributeError) as error:
         from arbiter.errors import SettingsError
 
@@ -63,8 +90,6 @@ def _construct(name: str, target: str, settings: ProviderSettings) -> Provider:
             f"provider {name} cannot be loaded from {target}: {error}",
             "reinstall or remove the package that announces it",
         ) from error
-    provider: Provider = constructor(settings)
-    return provider
 
 
 def _outsiders() -> dict[str, str]:

@@ -11,6 +11,7 @@ from arbiter.counters import NoCounters, ReadsCounters
 from arbiter.domain import Action, Quote, Service
 from arbiter.executors.base import Executor, LaunchSpec
 from arbiter.health import HealthCheck
+from arbiter.inventory import Inventories, no_inventories
 from arbiter.policy import Policy
 from arbiter.profiles import Profile
 from arbiter.regions import Atlas
@@ -38,6 +39,7 @@ class Tools:
         fleet: deadlines, and what may be ended.
         reaction: how soon the number of replicas follows the load.
         counters: reads what servers say of their load.
+        inventories: the providers' own lists of machines.
         monotonic: seconds on a clock that nobody sets, for patience with what is going on.
     """
 
@@ -56,4 +58,5 @@ class Tools:
     fleet: FleetSettings = field(default_factory=FleetSettings)
     reaction: Reaction = field(default_factory=Reaction)
     counters: ReadsCounters = field(default_factory=NoCounters)
+    inventories: Inventories = no_inventories
     monotonic: Callable[[], float] = time.monotonic

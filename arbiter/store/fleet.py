@@ -161,6 +161,16 @@ def find_replica(connection: Connection, atlas: Atlas, cluster: str) -> Replica 
     return _replica(row, atlas) if row else None
 
 
+def launched_in(connection: Connection) -> dict[str, frozenset[str]]:
+    """Provider -> regions where a launch was ever asked for, or a machine was found to run."""
+    found: dict[str, set[str]] = {}
+    for column in (replica.c.region, replica.c.observed_region):
+        query = select(replica.c.provider, column).where(column.is_not(None)).distinct()
+        for provider, region in connection.execute(query):
+            found.setdefault(provider, set()).add(region)
+    return {provider: frozenset(regions) for provider, regions in found.items()}
+
+
 def add_replica(connection: Connection, new: Replica, variant: str | None) -> None:
     """Note a replica that is about to be launched, and use up its name."""
     offer = new.offer

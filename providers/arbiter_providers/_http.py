@@ -207,6 +207,14 @@ class Http:
         """
         return self._persist(url, lambda: self._once("POST", url, json=json, data=form)).body
 
+    def change(self, method: str, url: str, *, json: Any = None) -> bytes:
+        """The body of a 2xx answer to a PUT or DELETE whose repetition changes nothing more.
+
+        Raises:
+            ProviderError: as `get`.
+        """
+        return self._persist(url, lambda: self._once(method, url, json=json)).body
+
     @contextmanager
     def stream(
         self, url: str, headers: Mapping[str, str] | None = None, *, deadline_s: float

@@ -145,7 +145,7 @@ class Account:
 
     def zones(self, ec2: Any, region: str) -> list[Page]:
         """The account's names of a region's zones, with their stable ids."""
-        body = _call(ec2.describe_availability_zones, region, AllAvailabilityZones=True)
+        body = call_once(ec2.describe_availability_zones, region, AllAvailabilityZones=True)
         return [Page("availability-zones", region, body)]
 
     def _on_demand(
@@ -246,7 +246,7 @@ def paged(call: Callable[..., Any], region: str, **request: Any) -> Iterator[dic
     seen: set[str] = set()
     token = ""
     for _ in range(MOST_PAGES):
-        body = _call(call, region, **request, **({"NextToken": token} if token else {}))
+        body = call_once(call, region, **request, **({"NextToken": token} if token else {}))
         yield body
         token = body.get("NextToken") or ""
         if not token or token in seen:
@@ -254,7 +254,7 @@ def paged(call: Callable[..., Any], region: str, **request: Any) -> Iterator[dic
         seen.add(token)
 
 
-def _call(call: Callable[..., Any], region: str, **request: Any) -> dict[str, Any]:
+def call_once(call: Callable[..., Any], region: str, **request: Any) -> dict[str, Any]:
     """One call, its failure as a ProviderError.
 
     The text is the operation and the error's code: AWS's own sentence may name the user.

@@ -63,8 +63,8 @@ def ask(feed: str, query: str, settings: ProviderSettings, clock: Clock | None) 
         BadCredentials: what is set was refused, at whatever page.
         ProviderError: there was no answer.
     """
-    headers = {"Authorization": f"Bearer {_token(settings, clock)}"}
-    address = _address(settings, "management_endpoint", MANAGEMENT) + PATH
+    headers = authorization(settings, clock)
+    address = management(settings) + PATH
     options: dict[str, Any] = {
         "resultFormat": "objectArray",
         "authorizationScopeFilter": "AtScopeAboveAndBelow",
@@ -111,6 +111,20 @@ def query(table: str, regions: Sequence[str], *, also: str, wanted: str) -> str:
         "order by location asc, skuName asc",  # pages need an order
     ]
     return "\n| ".join(lines)
+
+
+def authorization(settings: ProviderSettings, clock: Clock | None) -> dict[str, str]:
+    """The header that says who asks.
+
+    Raises:
+        ProviderError: a variable is not set, what is set was refused, or there was no answer.
+    """
+    return {"Authorization": f"Bearer {_token(settings, clock)}"}
+
+
+def management(settings: ProviderSettings) -> str:
+    """The address of Azure's management API, without a slash at its end."""
+    return _address(settings, "management_endpoint", MANAGEMENT)
 
 
 def _token(settings: ProviderSettings, clock: Clock | None) -> str:

@@ -133,7 +133,7 @@ class Verda:
             ProviderError: there are no credentials, or neither prices nor capacity came.
         """
         base = base_url(self._settings, ENDPOINT, PREFIX)
-        token, held_in = self._token(base)
+        token, held_in = sign_in(self._settings, base, self._clock)
         pages: list[Page] = []
         degraded: list[str] = []
         failures: list[ProviderError] = []
@@ -250,31 +250,32 @@ class Verda:
     def _counts(self, region: str) -> bool:
         return region != "" and (not self._only or region in self._only)
 
-    def _token(self, base: str) -> tuple[str, str]:
-        """A token for one poll, and the names of the variables that it rests on.
 
-        Raises:
-            ProviderError: they are not set, are refused, or no token came.
-        """
-        names = (
-            key_variable(self._settings, CLIENT_ID, "client_id_env"),
-            key_variable(self._settings, CLIENT_SECRET, "client_secret_env"),
-        )
-        client, secret = (key(self.name, name) for name in names)
-        held_in = " and ".join(names)
-        form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
-        with Http(self.name, self._settings, credentials=held_in, clock=self._clock) as http:
-            try:
-                body = http.post(f"{base}/oauth2/token", json=form)
-            except Rejected as error:
-                if error.status != 400:
-                    raise
-                # What OAuth answers to an unknown client or a wrong secret, beside 401.
-                raise BadCredentials(error.message, f"check {held_in}") from None
-        token = open_page("verda: the token", body, _read_token).access_token
-        if not token or not token.isascii() or not token.isprintable():
-            raise BadAnswer("verda: the token is empty, or is none")
-        return token, held_in
+def sign_in(settings: ProviderSettings, base: str, clock: Clock | None) -> tuple[str, str]:
+    """A token for some minutes, and the names of the variables that it rests on.
+
+    Raises:
+        ProviderError: they are not set, are refused, or no token came.
+    """
+    names = (
+        key_variable(settings, CLIENT_ID, "client_id_env"),
+        key_variable(settings, CLIENT_SECRET, "client_secret_env"),
+    )
+    client, secret = (key(Verda.name, name) for name in names)
+    held_in = " and ".join(names)
+    form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
+    with Http(Verda.name, settings, credentials=held_in, clock=clock) as http:
+        try:
+            body = http.post(f"{base}/oauth2/token", json=form)
+        except Rejected as error:
+            if error.status != 400:
+                raise
+            # What OAuth answers to an unknown client or a wrong secret, beside 401.
+            raise BadCredentials(error.message, f"check {held_in}") from None
+    token = open_page("verda: the token", body, _read_token).access_token
+    if not token or not token.isascii() or not token.isprintable():
+        raise BadAnswer("verda: the token is empty, or is none")
+    return token, held_in
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ def server() -> Iterator[LoopbackServer]:
             self.end_headers()
             self.wfile.write(answer.body)
 
-        do_POST = do_GET
+        do_POST = do_PUT = do_DELETE = do_GET
 
         def log_message(self, *_: object) -> None:
             """Nothing on the terminal."""

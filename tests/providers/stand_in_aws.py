@@ -16,6 +16,8 @@ SETS = {
     "DescribeSpotPriceHistory": "spotPriceHistorySet",
     "DescribeAvailabilityZones": "availabilityZoneInfo",
     "GetSpotPlacementScores": "spotPlacementScoreSet",
+    "DescribeInstances": "reservationSet",
+    "TerminateInstances": "instancesSet",
 }
 LISTS = {"Gpus": "gpus", "SupportedArchitectures": "supportedArchitectures"}
 

@@ -12,6 +12,7 @@ from arbiter.executors.base import Executor, LaunchSpec, Notice
 from arbiter.executors.fake import FakeExecutor
 from arbiter.gateway.fake import FakeGateway
 from arbiter.health import Health, Probe
+from arbiter.inventory import Inventories, no_inventories
 from arbiter.money import Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile, load_profile
@@ -86,6 +87,7 @@ class Bench:
     told: list[str] = field(default_factory=list)
     gateway: FakeGateway | None = None
     fleet: FleetSettings = field(default_factory=FleetSettings)
+    inventories: Inventories = no_inventories
 
     def __post_init__(self) -> None:
         self.loop = Loop(
@@ -104,6 +106,7 @@ class Bench:
                 routing=Routing(self.gateway, "k"),
                 fleet=self.fleet,
                 counters=self.counters,
+                inventories=self.inventories,
                 monotonic=lambda: self.clock.now().timestamp(),
             )
         )
