@@ -111,8 +111,14 @@ def _refusal(
     now: datetime,
     error: LaunchError,
 ) -> Refusal:
-    """The memory of a failed launch: what waiting cannot mend is left alone for longest."""
-    found = next_refusal(policy, past, current.offer.key, now, error.message, lost=False)
+    """The memory of a failed launch: what waiting cannot mend is left alone for longest.
+
+    A quota is refused in every zone of the region: trying them all would take minutes.
+    """
+    key = current.offer.key
+    if isinstance(error, QuotaExceeded):
+        key = replace(key, zone=None)  # a quota is a region's
+    found = next_refusal(policy, past, key, now, error.message, lost=False)
     if isinstance(error, QuotaExceeded | LaunchRejected):
         return replace(found, until=policy.remembered_until(now, 20))
     return found

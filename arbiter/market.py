@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -275,6 +275,9 @@ class _Sieve:
 
     def _capacity(self, offer: Offer) -> Failure | None:
         refusal = self._refused.get(offer.key) if self._refused else None
+        if refusal is None and self._refused and offer.zone is not None:
+            # What a quota forbids it forbids in every zone; such a refusal names none.
+            refusal = self._refused.get(replace(offer.key, zone=None))
         if refusal is None:
             return None
         what = "was lost" if refusal.lost else "had no capacity"

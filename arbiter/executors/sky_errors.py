@@ -48,8 +48,32 @@ _REJECTED = frozenset(
 NAMED = _UNREACHABLE | OF_REQUESTS | _REJECTED
 """Every class that is known here by its name."""
 
+_THROTTLED = re.compile(
+    r"request ?limit ?exceeded|throttl|rate ?limit|too ?many ?requests|queries per (minute|second)|"
+    r"requests per (minute|second|day)|operation rate|subscriptionrequests",
+    re.I,
+)
+"""A cloud's API was asked too often. GCP calls that a quota, AWS a limit: looked for first."""
+
 _QUOTA = re.compile(
-    r"quota|vcpulimitexceeded|limit ?exceeded|instancecountexceeded|max\w*count\w*exceeded", re.I
+    r"quota|vcpulimitexceeded|limit ?exceeded|instancecountexceeded|max\w*count\w*exceeded|"
+    r"exceeding approved|pendingverification|optinrequired",
+    re.I,
+)
+_UNPAID = re.compile(
+    r"insufficient (funds|balance|credit)|not enough (funds|balance|credit)|add (more )?funds|"
+    r"account[- ]inactive|billing (is )?(not enabled|disabled)|outstanding balance|"
+    r"spend(ing)? limit",
+    re.I,
+)
+"""The account has no money there: another zone has none for it either."""
+
+_CAPACITY = re.compile(
+    r"insufficient ?\w*capacity|insufficient-capacity|not enough capacity|capacity-not-available|"
+    r"resource_pool_exhausted|does not have enough resources|allocationfailed|skunotavailable|"
+    r"overconstrained|unfulfillablecapacity|no longer any instances available|"
+    r"no instances? (are |is )?(currently )?available|not enough gpus?|stockout",
+    re.I,
 )
 _UNKNOWN = re.compile(r"catalog does not contain|no resource satisfying", re.I)
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -76,6 +100,10 @@ def launch_error(error: BaseException) -> LaunchError:
     """What a failed launch means for the next one."""
     names, text = _names(error), one_line(error)
     everything = " ".join([str(error), *map(str, getattr(error, "failover_history", ()))])
+    if _THROTTLED.search(everything):
+        return LaunchError(f"the cloud's API was asked too often: {text}")
+    if _UNPAID.search(everything):
+        return QuotaExceeded(f"the account cannot pay there: {text}")
     if "ResourcesUnavailableError" in names:
         if _QUOTA.search(everything):
             return QuotaExceeded(f"the account's quota does not allow it: {text}")
@@ -86,6 +114,10 @@ def launch_error(error: BaseException) -> LaunchError:
         return LaunchRejected(f"SkyPilot refused the launch: {text}")
     if "RequestCancelled" in names:
         return LaunchError("the launch was cancelled")
+    if _CAPACITY.search(everything):
+        return NoCapacity("the cloud has none there now")
+    if _QUOTA.search(everything):
+        return QuotaExceeded(f"the account's quota does not allow it: {text}")
     return LaunchError(f"the launch broke off: {type(error).__name__}: {text}")
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from arbiter.domain import ReplicaState
+from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError, NoCapacity, QuotaExceeded
 from arbiter.executors.base import Notice
 from arbiter.executors.fake import FakeExecutor
@@ -107,6 +107,16 @@ def test_quota_and_capacity_are_remembered_apart(bench: Bench) -> None:
     with bench.store.read() as connection:
         quota, capacity = fleet.refusals(connection, bench.clock.now())
     assert quota.until - quota.at > 10 * (capacity.until - capacity.at)
+
+
+def test_a_quota_is_remembered_for_every_zone_of_its_region(bench: Bench) -> None:
+    for zone in ("eun1-az2", "eun1-az3"):
+        bench.prices["eu-north-1", zone, Purchase.SPOT] = "0.31"
+    fake(bench).next_launch_error = QuotaExceeded("no vCPUs left")
+    bench.order()
+    bench.tick(4)
+    tried = [spec.offer.where for spec in fake(bench).submitted]
+    assert tried == ["aws/eu-north-1/eun1-az1", "aws/eu-west-1/euw1-az1"]
 
 
 # --- hedges ---------------------------------------------------------------------------------

@@ -78,6 +78,67 @@ def test_the_kind_steers_what_happens_next(error: Exception, kind: type[LaunchEr
     assert unreachable(error) is None
 
 
+# What the clouds themselves say, as their APIs and their users' reports have it.
+QUOTA = (
+    "An error occurred (VcpuLimitExceeded) when calling the RunInstances operation: You have "
+    "requested more vCPU capacity than your current vCPU limit of 0 allows for the instance bucket",
+    "An error occurred (MaxSpotInstanceCountExceeded): Max spot instance count exceeded",
+    "An error occurred (InstanceLimitExceeded): You have requested more instances than allowed",
+    "An error occurred (PendingVerification): Your request for accessing resources is validated",
+    "Found no quota for g6.xlarge (spot) in region eu-north-1 in AWS. To request quotas, check",
+    "QUOTA_EXCEEDED: Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally.",
+    "Quota 'PREEMPTIBLE_NVIDIA_L4_GPUS' exceeded.  Limit: 1.0 in region europe-west4.",
+    "(QuotaExceeded) Operation could not be completed as it results in exceeding approved "
+    "StandardNCADSA100v4Family Cores quota. Location: westeurope, Current Limit: 0",
+    "(OperationNotAllowed) Operation results in exceeding approved LowPriorityCores quota",
+    "global/quota-exceeded: Quota exceeded.",
+)
+CAPACITY = (
+    "An error occurred (InsufficientInstanceCapacity): We currently do not have sufficient "
+    "g6.xlarge capacity in the Availability Zone you requested (eu-north-1c).",
+    "An error occurred (UnfulfillableCapacity): Unable to fulfill capacity due to your request",
+    "ZONE_RESOURCE_POOL_EXHAUSTED: The zone 'projects/p/zones/europe-west4-a' does not have "
+    "enough resources available to fulfill the request.",
+    "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS: A n1 VM instance is unavailable (stockout)",
+    "(SkuNotAvailable) The requested VM size 'Standard_NC24ads_A100_v4' is currently not available",
+    "(AllocationFailed) Allocation failed. We do not have sufficient capacity for that size",
+    "(ZonalAllocationFailed) Allocation failed. There is not sufficient capacity in zone 1",
+    "There are no longer any instances available with the requested specifications. Please refresh",
+    "instance-operations/launch/insufficient-capacity: Not enough capacity to launch.",
+)
+THROTTLED = (
+    "An error occurred (RequestLimitExceeded) when calling the RunInstances operation "
+    "(reached max retries: 4): Request limit exceeded.",
+    "rateLimitExceeded: Quota exceeded for quota metric 'Queries' and limit 'Queries per minute'",
+    "(TooManyRequests) The server rejected the request because too many have been received",
+    "Your API requests are being rate limited.",
+)
+UNPAID = (
+    "You do not have enough funds: insufficient balance. Please add funds to your account",
+    "global/account-inactive: Your account is inactive.",
+    "Your account has reached its spend limit",
+)
+
+
+@pytest.mark.parametrize("raised", [ResourcesUnavailableError, CommandError])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        *((text, QuotaExceeded) for text in QUOTA),
+        *((text, NoCapacity) for text in CAPACITY),
+        *((text, LaunchError) for text in THROTTLED),
+        *((text, QuotaExceeded) for text in UNPAID),
+    ],
+)
+def test_quota_is_told_from_capacity_in_the_words_of_each_cloud(
+    raised: type[Exception], text: str, kind: type[LaunchError]
+) -> None:
+    assert type(launch_error(raised(text))) is kind
+    if raised is ResourcesUnavailableError:  # where SkyPilot hands the cloud's words over
+        wrapped = ResourcesUnavailableError(NOWHERE, (Exception(text),))
+        assert type(launch_error(wrapped)) is kind
+
+
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
