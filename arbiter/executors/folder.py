@@ -105,14 +105,16 @@ class Folder:
         return pid is not None and self._signal(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL to the server and to all its children that live in its session."""
+        """Send SIGKILL to the server and to all its children that live in its session.
+
+        The server goes last: for as long as it lives, nobody else's session has its number.
+        """
         leader = self.recorded_pid()
-        for entry in os.listdir("/proc"):
-            if leader is None or not entry.isdecimal():
-                continue
-            with suppress(ProcessLookupError):
-                if os.getsid(int(entry)) == leader:
-                    self._signal(int(entry), signal.SIGKILL)
+        if leader is None:
+            return
+        ours = self._has_lock_open(leader)
+        for pid in sorted(_session(leader), key=lambda pid: pid == leader):
+            self._signal(pid, signal.SIGKILL, leader if ours and pid != leader else None)
 
     def read(self, name: str) -> str | None:
         """The text of one of the files, or None when it is not there."""
@@ -152,21 +154,35 @@ class Folder:
                     return True
         return False
 
-    def _signal(self, pid: int, number: signal.Signals) -> bool:
-        """Signal a process that has the lock open, and never another that took over its id."""
+    def _signal(self, pid: int, number: signal.Signals, session: int | None = None) -> bool:
+        """Signal a process of ours, and never another that took over its id.
+
+        Args:
+            session: ours is whoever is in it; None: ours is whoever has the lock open.
+        """
         try:
             process = os.pidfd_open(pid)
         except ProcessLookupError:
             return False
         try:
-            if not self._has_lock_open(pid):
-                return False
-            signal.pidfd_send_signal(process, number)
+            ours = self._has_lock_open(pid) if session is None else os.getsid(pid) == session
+            if ours:
+                signal.pidfd_send_signal(process, number)
         except ProcessLookupError:
             return False
         finally:
             os.close(process)
-        return True
+        return ours
+
+
+def _session(leader: int) -> list[int]:
+    """The processes in a session."""
+    found = []
+    for entry in os.listdir("/proc"):
+        with suppress(ValueError, ProcessLookupError):
+            if os.getsid(int(entry)) == leader:
+                found.append(int(entry))
+    return found
 
 
 def parse_object(text: str | None) -> dict[str, Any] | None:

@@ -270,6 +270,28 @@ def test_a_reclaim_takes_the_children_of_the_server_too(state: Path) -> None:
     assert list(state.iterdir()) == []
 
 
+def test_a_reclaim_takes_children_that_do_not_hold_the_lock(state: Path) -> None:
+    # as vLLM's engine does not: Python closes a child's descriptors
+    script = (
+        "import pathlib, subprocess, sys; folder = pathlib.Path(sys.argv[1])\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        "(folder / 'child').write_text(str(child.pid))\n"
+        "(folder / 'port').write_text('1')\n"
+        "child.wait()"
+    )
+
+    def command(spec: LaunchSpec, folder: Path) -> list[str]:
+        return [sys.executable, "-c", script, str(folder)]
+
+    executor = LocalExecutor(state, command=command)
+    launched(executor)
+    child = int((state / CLUSTER / "child").read_text())
+    assert Path(f"/proc/{child}").exists()
+    assert executor.reclaim(CLUSTER)
+    until(lambda: not Path(f"/proc/{child}").exists())
+    executor.terminate(CLUSTER)
+
+
 def test_a_process_id_that_was_used_again_is_neither_alive_nor_signalled(state: Path) -> None:
     executor = LocalExecutor(state)
     launched(executor)
