@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-from realvllm.environment import NoVllm, environment
+from realvllm.environment import NoVllm, made_before
 
 from arbiter.assemble import make_routing
 from arbiter.chaos.load import CUT, OK, Clients
@@ -47,7 +47,7 @@ START_S = 600.0  # of a server on a busy machine; 60 to 120 on a quiet one
 def vllm() -> Path:
     """The folder of the environment."""
     try:
-        return environment()
+        return made_before()
     except NoVllm as error:
         pytest.skip(str(error))
 

@@ -3,7 +3,7 @@
 Nothing is downloaded but packages: the model is a Llama of 140,000 random parameters, made here.
 The environment is 2.1 GB and takes half a minute to install; it is kept in the cache.
 
-To make it beforehand: python tests/e2e/realvllm/environment.py
+To make it: .venv/bin/python tests/e2e/realvllm/environment.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from simaws.cache import cached
+from simaws.cache import cached, where
 
 VLLM = "0.32.0"
 TORCH = "2.13.0"
@@ -45,18 +45,35 @@ class NoVllm(Exception):
     """The environment cannot be made; the message says why."""
 
 
-def environment() -> Path:
-    """The folder with `venv` and the model `tiny`, made now if it never was.
+def made_before() -> Path:
+    """The folder with `venv` and the model `tiny`.
+
+    Raises:
+        NoVllm: it was never made; that is not done in passing, for it is 2 GB.
+    """
+    found = where("vllm", _recipe())
+    if not found.is_dir():
+        script = Path(__file__).resolve().relative_to(Path(__file__).resolve().parents[3])
+        raise NoVllm(f"needs a real vLLM (2 GB): .venv/bin/python {script}")
+    return found
+
+
+def make() -> Path:
+    """The same, made now if it never was.
 
     Raises:
         NoVllm: the packages cannot be had.
     """
-    recipe = Path(__file__).read_text(encoding="utf-8") + (_HERE / "tiny_model.py").read_text()
     try:
-        return cached("vllm", f"{PYTHON} {recipe}", _make)
+        return cached("vllm", _recipe(), _make)
     except subprocess.CalledProcessError as error:
         told = (error.stderr or "").strip().splitlines()[-3:]
         raise NoVllm(f"a real vLLM cannot be installed: {' '.join(told) or error}") from error
+
+
+def _recipe() -> str:
+    recipe = Path(__file__).read_text(encoding="utf-8")
+    return PYTHON + recipe + (_HERE / "tiny_model.py").read_text(encoding="utf-8")
 
 
 def _make(folder: Path) -> None:
@@ -97,4 +114,4 @@ def _run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    print(environment())
+    print(make())

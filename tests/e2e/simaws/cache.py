@@ -23,14 +23,19 @@ def cache_dir() -> Path:
     return Path(chosen) if chosen else home / ".cache" / "arbiter-e2e"
 
 
+def where(name: str, inputs: str) -> Path:
+    """The folder of what is made from these inputs, whether or not it is there."""
+    return cache_dir() / f"{name}-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
+
+
 def cached(name: str, inputs: str, make: Callable[[Path], None]) -> Path:
     """The folder that `make` fills from these inputs, made now if it never was.
 
     Two callers at once make it once; the second waits.
     """
-    root = cache_dir()
+    final = where(name, inputs)
+    root = final.parent
     root.mkdir(parents=True, exist_ok=True)
-    final = root / f"{name}-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not final.is_dir():
