@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from arbiter.errors import ArbiterError
+from arbiter.money import Price
 from arbiter.render import label
 
 OWNER_TAG, CLUSTER_TAG = "arbiter-owner", "arbiter-cluster"
@@ -35,6 +36,7 @@ class Machine:
         id: the provider's own.
         region: in the provider's words; zone likewise, None where it has none.
         owner, cluster: from its tags; None where it has none.
+        price: what it really costs an hour; None where the provider does not tell.
     """
 
     provider: str
@@ -44,6 +46,7 @@ class Machine:
     zone: str | None = None
     owner: str | None = None
     cluster: str | None = None
+    price: Price | None = None
 
     @property
     def key(self) -> str:
@@ -110,6 +113,17 @@ def unowned(
         one.key: one
         for one in machines
         if is_ours(one, owner) and not any(belongs(one, cluster) for cluster in clusters)
+    }
+
+
+def prices(machines: Iterable[Machine], owner: str, clusters: Collection[str]) -> dict[str, Price]:
+    """Cluster -> what its machine really costs an hour, where a provider tells."""
+    told = [one for one in machines if one.price is not None and is_ours(one, owner)]
+    return {
+        cluster: one.price
+        for one in told
+        for cluster in clusters
+        if one.price is not None and belongs(one, cluster)
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from arbiter.counting import Counting
@@ -11,6 +12,7 @@ from arbiter.executors.base import Phase, Sighting
 from arbiter.failures import fail, failure_sentence, keep
 from arbiter.health import Health, Probe
 from arbiter.lessons import answered, lessons
+from arbiter.money import Price
 from arbiter.notices import is_watched
 from arbiter.policy import Policy, next_refusal
 from arbiter.profiles import Profile
@@ -23,10 +25,15 @@ AHEAD = timedelta(seconds=2)
 
 
 class Observer:
-    """Looks at a service's replicas. What it remembers only makes sentences more exact."""
+    """Looks at a service's replicas. What it remembers only makes sentences more exact.
 
-    def __init__(self, tools: Tools) -> None:
+    Args:
+        paid: cluster -> what its provider charges an hour, where the executor cannot tell.
+    """
+
+    def __init__(self, tools: Tools, paid: Callable[[], Mapping[str, Price]] = dict) -> None:
         self._tools = tools
+        self._paid = paid
         self._store = tools.store
         self._well: dict[str, float] = {}
         self._counting = Counting(tools)
@@ -52,7 +59,7 @@ class Observer:
         looked_at = [one for one in replicas if _is_watched(one, open_launches)]
         if not looked_at:
             return
-        sightings = tools.executor.observe([one.cluster for one in looked_at])
+        sightings = self._priced(tools.executor.observe([one.cluster for one in looked_at]))
         checks = self._check(looked_at, sightings, profile)
         policy = tools.policy(service)
         limits = Limits(
@@ -74,6 +81,14 @@ class Observer:
             if check.serving
         }
         self._counting.count(service, profile, answering)
+
+    def _priced(self, sightings: Mapping[str, Sighting]) -> Mapping[str, Sighting]:
+        """With the price of those whose provider alone tells it."""
+        paid = self._paid()
+        return {
+            cluster: replace(one, price=one.price or paid.get(cluster))
+            for cluster, one in sightings.items()
+        }
 
     def _leave_the_future(self) -> None:
         now = self._tools.clock.now()

@@ -63,10 +63,10 @@ class Loop:
         self.demand = Demand(tools.store, tools.clock)
         endings = Endings(tools.executor)
         self._drains = Drains(tools.routing, tools.monotonic)
-        self._observer = Observer(tools)
         self._scaler = Scaler(tools)
         self._actor = Actor(tools, self.owner, self.troubles, endings, self._drains)
         self._sweep = Sweep(tools, self.owner, self.troubles, endings)
+        self._observer = Observer(tools, lambda: self._sweep.paid)
 
     def tick(self, names: Sequence[str] | None = None) -> list[Plan]:
         """Observe and act for these services, or for all.

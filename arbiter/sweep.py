@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 
 from arbiter.endings import Endings
 from arbiter.errors import ArbiterError
-from arbiter.inventory import Machine, Survey, Surveyor, no_inventories, unowned
+from arbiter.inventory import Machine, Survey, Surveyor, no_inventories, prices, unowned
+from arbiter.money import Price
 from arbiter.store import fleet, journal
 from arbiter.tools import Tools
 from arbiter.troubles import Troubles
@@ -24,9 +25,13 @@ class Sweep:
 
     Args:
         owner: identity of this arbiter; machines of another are never touched.
+
+    Attributes:
+        paid: cluster -> what its provider charges an hour, where it tells, as of the last look.
     """
 
     def __init__(self, tools: Tools, owner: str, troubles: Troubles, endings: Endings) -> None:
+        self.paid: dict[str, Price] = {}
         self._tools = tools
         self._owner = owner
         self._troubles = troubles
@@ -86,6 +91,7 @@ class Sweep:
             replicas = fleet.replicas(connection, self._tools.atlas)
             before = journal.orphans(connection)
         clusters = {one.cluster for one in replicas} | self._clusters
+        self.paid = prices(survey.machines, self._owner, clusters)
         found = unowned(survey.machines, self._owner, clusters)
         self._machines.update(found)
         kept = {

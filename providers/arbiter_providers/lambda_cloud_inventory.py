@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 
 import msgspec
 
 from arbiter.clock import SystemClock
 from arbiter.inventory import Machine
+from arbiter.money import Price
 from arbiter.provider import ProviderSettings
 from arbiter_providers._account import base_url, key, key_variable
 from arbiter_providers._http import Http, Rejected
@@ -24,9 +26,14 @@ class _Region(msgspec.Struct, frozen=True):
     name: str
 
 
+class _Type(msgspec.Struct, frozen=True):
+    price_cents_per_hour: Decimal | None = None  # US cents
+
+
 class _Instance(msgspec.Struct, frozen=True):
     id: str
     region: _Region
+    instance_type: _Type | None = None
     name: str | None = None
     status: str = ""
 
@@ -49,7 +56,7 @@ class LambdaInventory:
         with self._http() as http:
             page = open_page("lambda: the machines", http.get(f"{self._base}/instances"), _read)
         return [
-            Machine("lambda", one.id, one.region.name, one.name or "")
+            Machine("lambda", one.id, one.region.name, one.name or "", price=_price(one))
             for one in page.data
             if one.status not in ENDED and (one.name or "").startswith(f"arb-{owner}-")
         ]
@@ -76,3 +83,8 @@ class LambdaInventory:
         return Http(
             "lambda", self._settings, headers=headers, credentials=variable, clock=SystemClock()
         )
+
+
+def _price(machine: _Instance) -> Price | None:
+    cents = machine.instance_type.price_cents_per_hour if machine.instance_type else None
+    return Price.of(cents / 100) if cents is not None and cents > 0 else None

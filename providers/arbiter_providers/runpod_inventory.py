@@ -8,11 +8,13 @@ pod (EXITED) goes on costing its disk.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 
 import msgspec
 
 from arbiter.clock import SystemClock
 from arbiter.inventory import Machine
+from arbiter.money import Price
 from arbiter.provider import ProviderSettings
 from arbiter_providers._account import key, key_variable
 from arbiter_providers._http import Http, Rejected
@@ -32,6 +34,7 @@ class _Pod(msgspec.Struct, frozen=True):
     name: str | None = None
     desiredStatus: str = ""
     machine: _Where | None = None
+    costPerHr: Decimal | None = None
 
 
 _read = msgspec.json.Decoder(list[_Pod]).decode
@@ -48,7 +51,7 @@ class RunPodInventory:
         with self._http() as http:
             body = http.get(f"{self._base}/pods", {"includeMachine": "true"})
         return [
-            Machine("runpod", one.id, _region(one), one.name or "")
+            Machine("runpod", one.id, _region(one), one.name or "", price=_price(one))
             for one in open_page("runpod: the pods", body, _read)
             if one.desiredStatus != ENDED and (one.name or "").startswith(f"arb-{owner}-")
         ]
@@ -73,6 +76,11 @@ class RunPodInventory:
         return Http(
             "runpod", self._settings, headers=headers, credentials=variable, clock=SystemClock()
         )
+
+
+def _price(pod: _Pod) -> Price | None:
+    cost = pod.costPerHr
+    return Price.of(cost) if cost is not None and cost > 0 else None
 
 
 def _region(pod: _Pod) -> str:

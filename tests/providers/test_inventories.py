@@ -11,6 +11,7 @@ from stand_in_aws import StandInAws, refusal
 from arbiter import registry
 from arbiter.errors import BadAnswer, BadCredentials, MissingCredentials, ProviderError
 from arbiter.inventory import Inventory, Machine
+from arbiter.money import Price
 from arbiter.provider import ProviderSettings
 
 OWNER = "0a1b2c3d"
@@ -27,7 +28,13 @@ AZURE_ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtua
 LISTS: dict[str, object] = {
     "lambda": {
         "data": [
-            {"id": "l1", "name": NAME, "status": "active", "region": {"name": "europe-central-1"}},
+            {
+                "id": "l1",
+                "name": NAME,
+                "status": "active",
+                "region": {"name": "europe-central-1"},
+                "instance_type": {"name": "gpu_1x_a10", "price_cents_per_hour": 75},
+            },
             {"id": "l2", "name": NAME, "status": "terminating", "region": {"name": "us-east-1"}},
             {"id": "l3", "name": "mine", "status": "active", "region": {"name": "us-east-1"}},
         ]
@@ -38,6 +45,7 @@ LISTS: dict[str, object] = {
             "name": NAME,
             "desiredStatus": "EXITED",
             "machine": {"dataCenterId": "EU-NL-1"},
+            "costPerHr": "10.24",
         },
         {"id": "p2", "name": NAME, "desiredStatus": "TERMINATED"},
         {"id": "p3", "name": None, "desiredStatus": "RUNNING"},
@@ -76,8 +84,8 @@ LISTS: dict[str, object] = {
     },
 }
 FOUND = {
-    "lambda": Machine("lambda", "l1", "europe-central-1", NAME),
-    "runpod": Machine("runpod", "p1", "EU-NL-1", NAME),
+    "lambda": Machine("lambda", "l1", "europe-central-1", NAME, price=Price.of("0.75")),
+    "runpod": Machine("runpod", "p1", "EU-NL-1", NAME, price=Price.of("10.24")),
     "verda": Machine("verda", "v1", "FIN-02", NAME),
     "gcp": Machine("gcp", "n", "europe-west4", "n", "europe-west4-a", OWNER, CLUSTER),
     "azure": Machine("azure", AZURE_ID, "westeurope", "n", "1", OWNER, CLUSTER),

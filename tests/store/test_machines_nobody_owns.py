@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
 from arbiter.errors import MissingCredentials, Unreachable
 from arbiter.inventory import Inventory, Machine, is_ours
+from arbiter.money import Price
 from arbiter.settings import FleetSettings
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
@@ -150,3 +152,23 @@ def test_only_where_launches_were_asked_for_is_looked(bench: Bench, cloud: Cloud
     up(bench)
     sweeps(bench, 2)
     assert set(cloud.asked) == {frozenset({"eu-north-1"})}
+
+
+def test_what_a_provider_charges_above_the_cap_is_ended(bench: Bench, cloud: Cloud) -> None:
+    bench.policy = replace(bench.policy, max_usd_per_hour=Decimal("1.00"))
+    first = up(bench)
+    cloud.running = [replace(machine(bench, first.cluster), price=Price.of("10.24"))]
+    sweeps(bench)
+    bench.tick(3)
+    (second,) = bench.replicas()
+    assert second.cluster != first.cluster
+    assert second.offer.key != first.offer.key
+    assert any("really costs 10.24 USD" in line for line in bench.told)
+
+
+def test_another_price_than_the_quoted_is_told(bench: Bench, cloud: Cloud) -> None:
+    one = up(bench)
+    cloud.running = [replace(machine(bench, one.cluster), price=Price.of("0.49"))]
+    sweeps(bench, 3)
+    assert kinds(bench).count("price_differs") == 1
+    assert bench.replicas()[0].paid == Price.of("0.49")
