@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from arbiter.calibration import ESTIMATE, Evidence
+from arbiter.expected import Expected as Expected
 from arbiter.money import Price
 from arbiter.scaling import Scaling
 
@@ -287,35 +288,6 @@ class ActionState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a launch was expected to save and to cost when it was decided.
-
-    Attributes:
-        saving_usd_hour: by how much the hourly cost falls, missing replicas included at what they
-            are worth; None where no on-demand price is known to count it by.
-        stay_h: hours for which it is counted on.
-        cold_start_s: seconds until it answers, for which it runs beside what it replaces.
-        double_running_usd: what that costs.
-        egress_usd: of bringing the weights there; None where not known.
-        pays_back_h: hours after which the saving has brought back what was paid once.
-        losses_per_h: how often machines are lost there; 0 on demand.
-        missing_before, missing_after: expected number of replicas missing.
-        missing_cost: on-demand hours that an hour of one of them counted as.
-    """
-
-    saving_usd_hour: Decimal | None
-    stay_h: float
-    cold_start_s: float
-    double_running_usd: Decimal | None
-    egress_usd: Decimal | None
-    pays_back_h: float | None
-    losses_per_h: float
-    missing_before: float
-    missing_after: float
-    missing_cost: float
-
-
-@dataclass(frozen=True, slots=True)
 class Action:
     """One step of a plan.
 
@@ -354,8 +326,11 @@ class Candidate:
             demand is known and the machine can make more; otherwise at the profile's load.
         tokens_per_s: output tokens per second of the whole machine.
         variant: the quantization that was found cheapest there.
-        marks: what else is to be known of the offer ("no_discount"); a mark refuses nothing.
+        marks: what else is to be known of the offer ("no_discount", "committed"); a mark refuses
+            nothing.
         evidence: what stands behind the tokens per second.
+        full_usd_per_mtok: of an offer of which a machine is paid for, its cost at the quoted price;
+            usd_per_mtok is then what using that machine costs besides.
     """
 
     quote: Quote
@@ -364,6 +339,7 @@ class Candidate:
     variant: str
     marks: tuple[str, ...] = ()
     evidence: Evidence = ESTIMATE
+    full_usd_per_mtok: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +361,7 @@ class Plan:
         refused_by_rule: rule -> number of offers it left out.
         cost_share: what runs costs so much of the ordered replicas on demand, by the cheapest
             on-demand offer's cost per token; None where nothing runs or is ordered.
+        notes: what else is to be known, a sentence each: how commitments are used.
         sentence: what was decided, one past-tense sentence; the log line, the journal row and
             the dashboard line are this string.
     """
@@ -397,3 +374,4 @@ class Plan:
     refused_by_rule: Mapping[str, int]
     sentence: str
     cost_share: float | None = None
+    notes: tuple[str, ...] = ()

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from arbiter.cold_starts import Progress
     from arbiter.store.journal import DecisionRow
     from arbiter.store.prices import PollRow
-    from arbiter.store.signals import StandingSignal
     from arbiter.store.turns import Turn
 
 Dict = dict[str, Any]
@@ -305,25 +304,6 @@ def turn_dict(turn: Turn | None, held: int) -> Dict:
     }
 
 
-def signal_dict(one: StandingSignal) -> Dict:
-    """What a provider says of capacity or interruption, in its own unit."""
-    said = one.signal
-    return {
-        "provider": one.provider,
-        "kind": said.kind,
-        "region": said.region,
-        "zone": said.zone,
-        "instance_type": said.instance_type,
-        "purchase": said.purchase.value if said.purchase else None,
-        "low": said.low,
-        "high": said.high,
-        "text": said.text,
-        "unit": said.unit,
-        "since": one.valid_from,
-        "measured_at": one.measured_at,
-    }
-
-
 # --- plans and decisions --------------------------------------------------------------------
 
 
@@ -353,6 +333,7 @@ def plan_dict(plan: Plan) -> Dict:
         "eligible": plan.eligible,
         "refused_by_rule": dict(plan.refused_by_rule),
         "cost_share": plan.cost_share,
+        "notes": list(plan.notes),
         "actions": [action_dict(action) for action in plan.actions],
         "candidates": [candidate_dict(candidate) for candidate in plan.candidates],
     }
@@ -405,16 +386,16 @@ def _steps(actions: list[tuple[Action, str]]) -> Iterator[str]:
 
 def _ground(plan: Plan) -> Iterator[str]:
     """What the decision rests on."""
+    yield from (f"  {note}" for note in plan.notes)
     if plan.candidates:
         yield f"  best of {plan.eligible} eligible offers"
     for number, candidate in enumerate(plan.candidates, 1):
         quote = candidate.quote
-        country = quote.offer.place.country or "country unknown"
+        where = f"{quote.offer.where} ({quote.offer.place.country or 'country unknown'})"
         yield (
-            f"    {number}. {candidate.usd_per_mtok} USD/Mtok  {quote.offer.where} ({country})  "
+            f"    {number}. {candidate.usd_per_mtok} USD/Mtok  {where}  "
             f"{machine(quote.offer)}  {quote.price} an hour, {candidate.tokens_per_s} tokens/s "
-            f"{basis(candidate.evidence)}, {candidate.variant}"
+            f"{basis(candidate.evidence)}, {', '.join((candidate.variant, *candidate.marks))}"
         )
-    refused = sum(plan.refused_by_rule.values())
-    if refused:
+    if refused := sum(plan.refused_by_rule.values()):
         yield f"  refused {refused} offers: {by_rule(plan.refused_by_rule)}"

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from arbiter.calibration import Calibration, Rates
+from arbiter.commitments import COMMITTED, in_force, machine_of
 from arbiter.domain import (
     Candidate,
     Offer,
@@ -20,7 +21,6 @@ from arbiter.domain import (
     Quote,
     Refusal,
     RefusedOffer,
-    Replica,
 )
 from arbiter.money import MICROS, Price
 from arbiter.policy import Policy
@@ -64,6 +64,7 @@ def sift(
     refusals: Iterable[Refusal] = (),
     rates: Rates | None = None,
     demand: Decimal | None = None,
+    committed: Mapping[str, int] | None = None,
 ) -> Sifted:
     """Split the quotes into candidates and refused offers.
 
@@ -77,8 +78,11 @@ def sift(
         demand: output tokens per second that a replica is asked for at its busiest: no more are
             paid for, however fast the machine is. None where it is not known: then all that the
             machine can make count.
+        committed: machine -> how many of those that are paid for are used already.
     """
-    sieve = _ModelSieve(now, profile, policy, not_launchable or {}, refusals, quotes, rates, demand)
+    sieve = _ModelSieve(
+        now, profile, policy, not_launchable or {}, refusals, quotes, rates, demand, committed
+    )
     candidates: list[Candidate] = []
     refused: list[RefusedOffer] = []
     for quote in quotes:
@@ -106,32 +110,6 @@ def demand_per_replica(
     if stated is None and counted is not None and replicas > 0:
         stated = counted / replicas
     return None if stated is None else tenths(stated)
-
-
-def present_costs(
-    now: datetime,
-    profile: Profile,
-    quotes: Sequence[Quote],
-    replicas: Sequence[Replica],
-    *,
-    rates: Rates,
-    demand: Decimal | None,
-) -> dict[str, Decimal]:
-    """Cluster -> USD per million tokens at today's price, or at the launch price when unquoted.
-
-    Args:
-        rates, demand: as of `sift`.
-    """
-    quoted = {quote.offer.key: quote.price for quote in quotes}
-    calibration = Calibration(rates, profile.name, now)
-    costs = {}
-    for replica in replicas:
-        fitted = fit(profile, replica.offer.gpu, replica.offer.gpu_count, calibration)
-        price = quoted.get(replica.offer.key) or replica.price
-        if isinstance(fitted, Fit) and price is not None and price.currency == "USD":
-            rate = fitted.tokens_per_s
-            costs[replica.cluster] = usd_per_mtok(price, min(rate, demand or rate))
-    return costs
 
 
 def refuse_kind(
@@ -258,7 +236,8 @@ class _Sieve:
             self._verdicts[key] = verdict
         return verdict
 
-    def _price(self, quote: Quote) -> Failure | None:
+    def _price(self, quote: Quote, marginal: Price | None = None) -> Failure | None:
+        """Whether a price is known, fresh and within the cap; of one paid for, the rest of it."""
         price = quote.price
         if price is None or price.micros <= 0:
             return "price_unknown", "no price is known"
@@ -269,7 +248,7 @@ class _Sieve:
         if price.currency != "USD":
             return "currency_unconverted", f"priced in {price.currency} and no rate is known"
         cap = self._policy.max_usd_per_hour
-        if cap is not None and price.micros > cap * MICROS:
+        if cap is not None and (marginal or price).micros > cap * MICROS:
             return "price_above_cap", f"{price} an hour is above the cap of {cap} USD"
         return None
 
@@ -309,8 +288,15 @@ class _ModelSieve(_Sieve):
         quotes: Sequence[Quote],
         rates: Rates | None = None,
         demand: Decimal | None = None,
+        committed: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(now, policy, not_launchable, refusals, quotes)
+        used = committed or {}
+        self._paid_for = {
+            machine: Price.of(one.usd_per_hour)
+            for machine, one in in_force(policy.commitments, now).items()
+            if used.get(machine, 0) < one.count
+        }
         self._profile = profile
         self._served = at_quality(profile, policy)
         self._demand = demand
@@ -334,22 +320,26 @@ class _ModelSieve(_Sieve):
         fitted = self._fit(offer)
         if isinstance(fitted, NoFit):
             return fitted.rule, fitted.reason
-        failed = self._purchase(offer) or self._price(quote)
+        paid = self._paid_for.get(machine_of(offer) or "") if self._paid_for else None
+        failed = self._purchase(offer) or self._price(quote, paid)
         if failed is not None or quote.price is None:
             return failed or ("price_unknown", "no price is known")
-        cost = usd_per_mtok(quote.price, fitted.tokens_per_s)
+        full = usd_per_mtok(quote.price, fitted.tokens_per_s)
+        cost = full if paid is None else usd_per_mtok(paid, fitted.tokens_per_s)
         cap = self._policy.max_usd_per_mtok
         if cap is not None and cost > cap:
             return "price_above_cap", f"{cost} USD per million tokens is above the cap of {cap}"
         if self._demand is not None and self._demand < fitted.tokens_per_s:
-            cost = usd_per_mtok(quote.price, self._demand)
+            full = usd_per_mtok(quote.price, self._demand)
+            cost = full if paid is None else usd_per_mtok(paid, self._demand)
         return self._capacity(offer) or Candidate(
             quote,
             fitted.tokens_per_s,
             cost,
             fitted.variant.quantization,
-            self.marks(quote),
+            self.marks(quote) if paid is None else (COMMITTED,),
             fitted.evidence,
+            None if paid is None else full,
         )
 
     def _fit(self, offer: Offer) -> Fit | NoFit:

@@ -6,11 +6,13 @@ any other replacement: make before break.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
+from arbiter.commitments import in_use
 from arbiter.domain import (
     Action,
     ActionKind,
@@ -27,12 +29,12 @@ from arbiter.planner import (
     NOTHING_LEARNT,
     TOP_CANDIDATES,
     Fleet,
-    cluster_name,
     demand,
 )
 from arbiter.policy import Policy
 from arbiter.sentences import sentence
 from arbiter.spot.beliefs import Beliefs
+from arbiter.steps import cluster_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def ordered_move(
         refusals=fleet.refusals,
         rates=beliefs.rates,
         demand=demand(fleet),
+        committed=in_use(fleet.replicas) + Counter(fleet.elsewhere),
     )
     chosen = _chosen(fleet, sifted, old, to)
     name = fleet.service.name

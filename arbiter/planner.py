@@ -14,17 +14,15 @@ What it keeps to:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from hashlib import sha256
 
+from arbiter.commitments import covered, fixed, in_force, in_use, machine_of, notes
+from arbiter.costs import present_costs
 from arbiter.domain import (
-    Action,
-    ActionKind,
-    Candidate,
-    Expected,
     Plan,
     Quote,
     Refusal,
@@ -33,14 +31,16 @@ from arbiter.domain import (
     Service,
 )
 from arbiter.hedging import hedges, next_candidate, settled, to_hedge
-from arbiter.market import Sifted, demand_per_replica, present_costs, sift
+from arbiter.market import Sifted, demand_per_replica, sift
 from arbiter.policy import Policy, moves_left, spot_failures
 from arbiter.profiles import Profile
 from arbiter.sentences import sentence
 from arbiter.sovereignty import Refused, judge
 from arbiter.spot.beliefs import Beliefs
+from arbiter.standing import Standing
+from arbiter.steps import Steps
 from arbiter.variants import at_quality
-from arbiter.wishes import Standing, Wishes
+from arbiter.wishes import Wishes
 
 NOTHING_LEARNT = Beliefs()
 TOP_CANDIDATES = 5
@@ -64,6 +64,7 @@ class Fleet:
         moves: instants of the launches made for money.
         slow: clusters whose launch has brought no machine for longer than is usual there.
         not_launchable: provider -> why nothing is launched there.
+        elsewhere: machine of a commitment -> how many of them other services use.
         notice_s: provider -> seconds of warning before it takes a spot machine away, where they
             are listened to; of the others none is counted on.
         demand: output tokens per second that were asked of the service at its busiest; None where
@@ -79,6 +80,7 @@ class Fleet:
     moves: tuple[datetime, ...] = ()
     not_launchable: Mapping[str, str] = field(default_factory=dict)
     notice_s: Mapping[str, float] = field(default_factory=dict)
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
     slow: tuple[str, ...] = ()
     demand: float | None = None
 
@@ -99,6 +101,7 @@ def plan(
         policy: the rules in force.
         beliefs: what was learnt of the pools of spot machines.
     """
+    used = in_use(fleet.replicas) + Counter(fleet.elsewhere)
     sifted = sift(
         now,
         quotes,
@@ -108,11 +111,12 @@ def plan(
         refusals=fleet.refusals,
         rates=beliefs.rates,
         demand=demand(fleet),
+        committed=used,
     )
     fleet = replace(
         fleet, replicas=tuple(r for r in fleet.replicas if r.cluster not in fleet.ending)
     )
-    steps = _Steps(now, fleet)
+    steps = Steps(now, fleet.owner, fleet.service)
     cost_share = None
     if fleet.service.down:
         _end_everything(steps, fleet)
@@ -134,93 +138,31 @@ def plan(
         refused_by_rule=sifted.refused_by_rule(),
         sentence=sentence(fleet.service, fleet.replicas, actions, sifted),
         cost_share=cost_share,
+        notes=_notes(now, policy, used, sifted),
     )
 
 
-class _Steps:
-    """The actions so far, with their derived ids and names."""
-
-    def __init__(self, now: datetime, fleet: Fleet) -> None:
-        self.now = now
-        self.actions: list[Action] = []
-        self._fleet = fleet
-        self._launched = 0
-        self._touched: set[str] = set()
-
-    def launch(
-        self,
-        candidate: Candidate,
-        reason: str,
-        replaces: str | None = None,
-        *,
-        for_money: bool = False,
-        expected: Expected | None = None,
-        hedges: str | None = None,
-    ) -> None:
-        """Add a launch under the service's next name."""
-        service = self._fleet.service
-        number = service.generation + self._launched + 1
-        self._launched += 1
-        self.actions.append(
-            Action(
-                id=self._id(),
-                kind=ActionKind.LAUNCH,
-                service=service.name,
-                cluster=cluster_name(self._fleet.owner, service.name, number),
-                reason=reason,
-                offer=candidate.quote.offer,
-                price=candidate.quote.price,
-                variant=candidate.variant,
-                replaces=replaces,
-                for_money=for_money,
-                expected=expected,
-                hedges=hedges,
-            )
-        )
-
-    def drain(self, replica: Replica, reason: str) -> None:
-        """Take a replica out of traffic; it is ended once it is idle."""
-        self._end(ActionKind.DRAIN, replica, reason)
-
-    def terminate(self, replica: Replica, reason: str) -> None:
-        """End a replica."""
-        self._end(ActionKind.TERMINATE, replica, reason)
-
-    def end(self, replica: Replica, reason: str) -> None:
-        """End a replica: what answers is drained first."""
-        if replica.state is ReplicaState.HEALTHY:
-            self.drain(replica, reason)
-        else:
-            self.terminate(replica, reason)
-
-    def touches(self, replica: Replica) -> bool:
-        """Whether this plan already ends the replica."""
-        return replica.cluster in self._touched
-
-    def _end(self, kind: ActionKind, replica: Replica, reason: str) -> None:
-        if replica.cluster in self._touched:
-            return
-        self._touched.add(replica.cluster)
-        self.actions.append(
-            Action(self._id(), kind, self._fleet.service.name, replica.cluster, reason)
-        )
-
-    def _id(self) -> str:
-        text = f"{self._fleet.owner}|{self._fleet.service.name}|{self.now.isoformat()}"
-        return sha256(f"{text}|{len(self.actions)}".encode()).hexdigest()[:16]
+def _notes(
+    now: datetime, policy: Policy, used: Mapping[str, int], sifted: Sifted
+) -> tuple[str, ...]:
+    """What is to be known of the commitments."""
+    if not policy.commitments:
+        return ()
+    refused: dict[str, str] = {}
+    for one in sifted.refused:
+        machine = machine_of(one.offer)
+        if machine is not None:
+            refused.setdefault(machine, f"{one.rule}, {one.reason}")
+    offers = [one.quote.offer for one in sifted.candidates]
+    return notes(policy.commitments, now, used, offers, refused)
 
 
-def cluster_name(owner: str, service: str, number: int) -> str:
-    """The cluster of a service's n-th launch: the same for every retry of that launch."""
-    return f"arb-{owner}-{service}-{number}"
-
-
-def _end_everything(steps: _Steps, fleet: Fleet) -> None:
+def _end_everything(steps: Steps, fleet: Fleet) -> None:
     for replica in fleet.replicas:
         steps.terminate(replica, "the service was ordered down")
 
 
-def _end_what_may_not_stay(steps: _Steps, fleet: Fleet, policy: Policy) -> list[Replica]:
+def _end_what_may_not_stay(steps: Steps, fleet: Fleet, policy: Policy) -> list[Replica]:
     """End misplaced replicas and those that never answered; return the ones that still count."""
     kept = []
     patience = timedelta(seconds=fleet.profile.serving.start_s)
@@ -240,7 +182,7 @@ def _end_what_may_not_stay(steps: _Steps, fleet: Fleet, policy: Policy) -> list[
     return kept
 
 
-def _settle_hedges(steps: _Steps, kept: list[Replica]) -> None:
+def _settle_hedges(steps: Steps, kept: list[Replica]) -> None:
     """Of a slow launch and the one beside it, keep the first whose machine is up."""
     for stays, goes in settled(kept):
         steps.end(goes, f"{stays.cluster} was up first")
@@ -248,7 +190,7 @@ def _settle_hedges(steps: _Steps, kept: list[Replica]) -> None:
 
 
 def _hedge(
-    steps: _Steps, fleet: Fleet, policy: Policy, sifted: Sifted, kept: Sequence[Replica]
+    steps: Steps, fleet: Fleet, policy: Policy, sifted: Sifted, kept: Sequence[Replica]
 ) -> None:
     """Launch the next candidate beside a launch that is slow, while replicas are missing."""
     used = {replica.offer.where for replica in kept}
@@ -263,7 +205,7 @@ def _hedge(
             steps.launch(found, reason, slow.replaces, hedges=slow.cluster)
 
 
-def _finish_replacements(steps: _Steps, fleet: Fleet, kept: list[Replica]) -> None:
+def _finish_replacements(steps: Steps, fleet: Fleet, kept: list[Replica]) -> None:
     """Where the new one answers, take the old one out, unless too few answer without it."""
     by_name = {replica.cluster: replica for replica in kept}
     answering = sum(replica.state is ReplicaState.HEALTHY for replica in kept)
@@ -279,17 +221,21 @@ def _finish_replacements(steps: _Steps, fleet: Fleet, kept: list[Replica]) -> No
         kept.remove(old)
 
 
-def _shrink(steps: _Steps, fleet: Fleet, policy: Policy, kept: list[Replica]) -> None:
+def _shrink(steps: Steps, fleet: Fleet, policy: Policy, kept: list[Replica]) -> None:
     """End what is more than ordered, spares included: what does not answer, then the dearest."""
     standing = _standing(kept)
     spares = policy.max_spares if fleet.service.replicas else 0
-    surplus = len(standing) - fleet.service.replicas - spares
+    paid = covered(in_force(policy.commitments, steps.now), standing, fleet.elsewhere)
+    stays = fixed(standing, paid, policy.base_on_demand, fleet.service.replicas)
+    coming = sum(one.healthy_at is None for one in standing if one.cluster in stays)
+    surplus = len(standing) - fleet.service.replicas - spares - coming
     if surplus <= 0:
         return
 
-    def dispensable(replica: Replica) -> tuple[bool, int, str]:
+    def dispensable(replica: Replica) -> tuple[bool, bool, int, str]:
         price = replica.price.micros if replica.price else 0
-        return (replica.state is ReplicaState.HEALTHY, -price, replica.cluster)
+        healthy = replica.state is ReplicaState.HEALTHY
+        return (healthy, replica.cluster in stays, -price, replica.cluster)
 
     for replica in sorted(standing, key=dispensable)[:surplus]:
         steps.end(replica, "fewer replicas were ordered")
@@ -301,7 +247,7 @@ def _shrink(steps: _Steps, fleet: Fleet, policy: Policy, kept: list[Replica]) ->
 
 
 def _mix(
-    steps: _Steps,
+    steps: Steps,
     fleet: Fleet,
     policy: Policy,
     sifted: Sifted,
@@ -315,6 +261,9 @@ def _mix(
         What runs now costs so much of all ordered replicas on demand.
     """
     running = [replica for replica in fleet.replicas if replica.state.alive]
+    used = in_use(fleet.replicas) + Counter(fleet.elsewhere)
+    held = in_force(policy.commitments, steps.now)
+    paid = covered(held, running, fleet.elsewhere)
     silent = _silent(steps.now, policy, kept)
     standing = Standing(
         now=steps.now,
@@ -332,7 +281,10 @@ def _mix(
             running,
             rates=beliefs.rates,
             demand=demand(fleet),
+            paid=paid,
         ),
+        covered=frozenset(paid),
+        free={name: one.count - used.get(name, 0) for name, one in held.items()},
         failures=spot_failures(policy, fleet.refusals, steps.now),
         moves_left=0 if steps.actions else moves_left(policy, fleet.moves, steps.now),
         lowered_at=fleet.service.lowered_at,
@@ -365,7 +317,7 @@ def _silent(now: datetime, policy: Policy, kept: Sequence[Replica]) -> list[Repl
     ]
 
 
-def _clean_up(steps: _Steps, fleet: Fleet) -> None:
+def _clean_up(steps: Steps, fleet: Fleet) -> None:
     """End what is dead already: a failed launch may have left half a cluster behind."""
     for replica in fleet.replicas:
         if not replica.state.alive and not steps.touches(replica):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from arbiter.commitments import Commitment
 from arbiter.domain import OfferKey, Purchase, Refusal
 from arbiter.profiles import Quantization
 from arbiter.sovereignty import Rule
@@ -43,6 +44,8 @@ class Policy:
         max_spares: machines beyond the ordered number that may run against losses; 0 is none.
         quality_floor: the fewest bits that a model may be served in, where its profile does not
             say it: bf16 before fp8 before awq and mxfp4; None allows every variant.
+        base_on_demand: replicas of each service that are always on demand, whatever spot costs.
+        commitments: machines that are paid for already; they are used first, up to their number.
         cold_start_s: seconds from a launch to the first answer, where nothing is measured yet.
         unhealthy_s: seconds without an answer before a replica that was healthy is replaced.
     """
@@ -69,6 +72,8 @@ class Policy:
     cold_start_s: int = 600
     unhealthy_s: int = 60
     quality_floor: Quantization | None = None
+    base_on_demand: int = 0
+    commitments: tuple[Commitment, ...] = ()
 
     def allows(self, purchase: Purchase) -> bool:
         """Whether this way of buying is allowed."""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from arbiter.act import ORDER, Actor
+from arbiter.commitments import in_use
 from arbiter.demand import Demand
 from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
 from arbiter.drains import Drains
@@ -204,6 +205,8 @@ class Loop:
             open_actions = journal.open_actions(connection, service.name)
             refusals = fleet.refusals(connection, now)
             moves = journal.moves(connection, service.name, now - DAY)
+            everyone = fleet.replicas(connection, self._tools.atlas) if policy.commitments else []
+            others = [one for one in everyone if one.service != service.name]
             beliefs = replace(read_beliefs(connection), seeds=read_seeds(connection, now))
             known = cold_starts(connection, now)
         of_kind = {
@@ -227,6 +230,7 @@ class Loop:
             slow=slow_launches(
                 now, replicas, service.profile, known, self._tools.fleet.hedge_after_s
             ),
+            elsewhere=in_use(others),
             notice_s=NOTICE_S if self._tools.executor.name == "skypilot" else {},
             demand=self.demand.of(service.name),
         )

@@ -32,7 +32,14 @@ def problems(data: Mapping[str, Any], failure: str | None) -> list[Problem]:
         data: plain values; paths as Path.
         failure: what the quick check of the shape said, or None when it passed.
     """
-    found = [*_unknown(data), *_numbers(data), *_words(data), *_providers(data), *_places(data)]
+    found = [
+        *_unknown(data),
+        *_numbers(data),
+        *_words(data),
+        *_providers(data),
+        *_places(data),
+        *_commitments(data),
+    ]
     if failure is None:
         return found
     told = [problem.where for problem in found]
@@ -106,6 +113,7 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("policy", "budget"): _Bounds(
         lambda v: 0 < v <= 10, "must be above 0 and at most 10, a share of all on demand"
     ),
+    ("policy", "base_on_demand"): _COUNT,
     ("policy", "max_spares"): _COUNT,
     ("policy", "cold_start_s"): _SPAN,
 }
@@ -130,6 +138,8 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("policy",), "allows neither spot nor on_demand")
     if policy.get("availability") is not None and policy.get("budget") is not None:
         yield Problem(("policy", "budget"), "cannot be steered to beside availability: leave one")
+    if policy.get("on_demand") is False and policy.get("base_on_demand"):
+        yield Problem(("policy", "base_on_demand"), "needs on_demand, which is not allowed")
     first, longest = policy.get("refusal_s", 300), policy.get("refusal_max_s", 21_600)
     if isinstance(first, int) and isinstance(longest, int) and first > longest:
         yield Problem(("policy", "refusal_max_s"), "must not be below refusal_s")
@@ -279,6 +289,34 @@ def _places(data: Mapping[str, Any]) -> Iterator[Problem]:
 
         for wrong in unknown_names(selection, load_atlas()):
             yield Problem((*_RULE, key), wrong)
+
+
+def _commitments(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Commitments of machines that cannot be: of what nobody knows, of none, or told twice."""
+    listed = _table(data, ("policy",)).get("commitments")
+    met: set[tuple[object, ...]] = set()
+    for index, one in enumerate(listed if isinstance(listed, list) else ()):
+        if not isinstance(one, Mapping):
+            continue
+        where: Where = ("policy", "commitments", index)
+        count, usd = one.get("count"), one.get("usd_per_hour")
+        usd = _decimal(usd) if isinstance(usd, str) else usd
+        if isinstance(count, int) and count < 1:
+            yield Problem((*where, "count"), "must be at least 1")
+        if isinstance(usd, int | float | Decimal) and not (math.isfinite(usd) and usd >= 0):
+            yield Problem((*where, "usd_per_hour"), "must not be negative")
+        provider, region, machine = (
+            one.get(key) for key in ("provider", "region", "instance_type")
+        )
+        if isinstance(provider, str) and isinstance(region, str):
+            from arbiter.regions import load_atlas, unknown_names
+
+            asked = Selection(providers=(provider,), regions=(f"{provider}/{region}",))
+            for wrong in unknown_names(asked, load_atlas()):
+                yield Problem(where, wrong)
+        if (provider, region, machine) in met:
+            yield Problem(where, f"{machine} in {provider}/{region} is listed twice: add them up")
+        met.add((provider, region, machine))
 
 
 def _selection(lists: Mapping[str, Any]) -> Selection:

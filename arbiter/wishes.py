@@ -6,19 +6,22 @@ and the bounds that a user sets on moving (how soon, how often, for how much).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
+from arbiter.commitments import COMMITTED, fixed, machine_of
+from arbiter.costs import at_full_price, within_caps
 from arbiter.domain import Candidate, Expected, Purchase, Replica, ReplicaState
 from arbiter.economics import expected, pays
+from arbiter.market import rank
 from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of, told_of
-from arbiter.profiles import Profile
-from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, faded, hazard_now, learn
+from arbiter.spot.beliefs import HOUR, Beliefs, hazard_now
 from arbiter.spot.cold import cold_s
 from arbiter.spot.decide import Held, Offered, Situation, Step, next_step
+from arbiter.standing import Standing, up_to
 from arbiter.steering import in_aim, knobs_of
 
 SPOT_SHARE = Decimal("0.35")
@@ -51,39 +54,6 @@ class Wish:
     expected: Expected | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What runs and what may be had when a plan is made.
-
-    Attributes:
-        service: its name, under which its goal is kept.
-        profile: what it serves; its cold starts are kept under its name.
-        notice_s: provider -> seconds of warning before it takes a spot machine away.
-        replicas: how many should answer.
-        candidates: every eligible offer, cheapest first.
-        machines: the replicas that count.
-        doomed: clusters among them that do not answer, or are about to be taken away.
-        costs: cluster -> USD per million tokens at today's price, where known.
-        failures: spot launches refused or lost lately.
-        moves_left: launches for money that the policy still allows.
-        lowered_at: when fewer replicas were last wanted than before: what was launched until then
-            need not stay.
-    """
-
-    now: datetime
-    service: str
-    profile: Profile
-    notice_s: Mapping[str, float]
-    replicas: int
-    candidates: Sequence[Candidate]
-    machines: Sequence[Replica]
-    doomed: frozenset[str]
-    costs: Mapping[str, Decimal]
-    failures: int
-    moves_left: int
-    lowered_at: datetime | None = None
-
-
 class Wishes:
     """The wishes of one service in one plan.
 
@@ -94,26 +64,31 @@ class Wishes:
         self._standing, self._policy = standing, policy
         self._cold_starts: dict[str, float] = {}
         self._pools: dict[str, Candidate] = {}
-        self._bought: Candidate | None = None
+        self._paid: list[Candidate] = []
         for candidate in standing.candidates:
             if candidate.quote.offer.purchase is Purchase.SPOT:
                 self._pools.setdefault(pool_of(candidate.quote.offer), candidate)
-            elif self._bought is None:
-                self._bought = candidate
-        known = in_aim(_up_to(standing.now, standing.machines, beliefs), standing.service, policy)
+            elif COMMITTED in candidate.marks:
+                self._paid.append(candidate)
+        self._bought = _cheapest_to_buy(standing.candidates, policy)
+        known = in_aim(up_to(standing.now, standing.machines, beliefs), standing.service, policy)
         seeds = told_of(beliefs.seeds, {**known.pools, **self._pools})
         self._beliefs = replace(known, seeds=seeds)
         self._unit = self._price_of_one()
         self._machines = list(standing.machines)
         self._used = {one.offer.where for one in standing.machines}
         self._launched: list[Held] = []
+        alive = [one for one in standing.machines if not self._is_doomed(one)]
+        self._fixed = fixed(alive, standing.covered, policy.base_on_demand, standing.replicas)
+        self._coming = 0  # of those that are fixed once they are launched
+        self._free = dict(standing.free)
         self._missing_cost = policy.missing_cost
         self._refused = self._not_to_be_tried()
         self._may_buy = self._bought is not None
 
     def all(self) -> list[Wish]:
         """The steps that are wanted now, in their order."""
-        found: list[Wish] = []
+        found = self._on_what_is_paid_for() + self._base()
         for _ in range(MOST_STEPS):
             situation = self._situation()
             step = next_step(situation, frozenset(self._refused))
@@ -133,17 +108,60 @@ class Wishes:
             return None
         return sum(self._price_now(one) for one in running) / self._standing.replicas
 
+    # --- what no rule has to choose ---------------------------------------------------------------
+
+    def _on_what_is_paid_for(self) -> list[Wish]:
+        """Replicas onto machines of commitments: what is missing, else in the place of the dearest.
+
+        What using one costs besides must not be more than the cheapest other offer.
+        """
+        found: list[Wish] = []
+        others = [one for one in self._standing.candidates if COMMITTED not in one.marks]
+        for candidate in self._paid:
+            machine = machine_of(candidate.quote.offer) or ""
+            dear = bool(others) and candidate.usd_per_mtok > others[0].usd_per_mtok
+            while not dear and self._free.get(machine, 0) > 0 and self._room() > 0:
+                wish: Wish | None = Wish(candidate, None, False, "it is paid for already")
+                if self._count() >= self._standing.replicas:
+                    wish = self._move(candidate)
+                if wish is None:
+                    break
+                self._free[machine] -= 1
+                self._coming += 1
+                found.append(wish)
+        return found
+
+    def _base(self) -> list[Wish]:
+        """Replicas that are always on demand, as far as they are not yet."""
+        wanted = min(self._policy.base_on_demand, self._standing.replicas)
+        lacking = wanted - len(self._fixed) - self._coming
+        if self._bought is None or lacking <= 0:
+            return []
+        self._coming += lacking
+        self._used.add(self._bought.quote.offer.where)
+        reason = f"on demand, as {wanted} of {self._standing.replicas} replicas always are"
+        return [Wish(self._bought, None, False, reason)] * lacking
+
+    def _room(self) -> int:
+        return self._standing.replicas - len(self._fixed) - self._coming
+
+    def _count(self) -> int:
+        """Machines that count, those of this plan included."""
+        standing = sum(not self._is_doomed(one) for one in self._machines)
+        return standing + len(self._launched) + self._coming
+
     # --- what is asked --------------------------------------------------------------------------
 
     def _situation(self) -> Situation:
         policy = self._policy
         return Situation(
             now=self._standing.now.timestamp(),
-            replicas=self._standing.replicas,
+            replicas=self._standing.replicas - len(self._fixed) - self._coming,
             knobs=knobs_of(policy),
             on_demand_cold_h=self._cold_h(self._bought),
             offered=[self._offered(name, one) for name, one in self._pools.items()],
-            held=[self._held(one) for one in self._machines] + self._launched,
+            held=[self._held(one) for one in self._machines if one.cluster not in self._fixed]
+            + self._launched,
             beliefs=self._beliefs,
             probing=False,
             on_demand=self._may_buy,
@@ -188,9 +206,10 @@ class Wishes:
         """USD per million tokens that count as 1: the cheapest on-demand offer's."""
         if self._bought is not None:
             return self._bought.usd_per_mtok
-        if self._standing.candidates:
-            return self._standing.candidates[0].usd_per_mtok / SPOT_SHARE
-        return max(self._standing.costs.values(), default=Decimal(1))
+        for candidate in self._standing.candidates:
+            if candidate.usd_per_mtok > 0:
+                return candidate.usd_per_mtok / SPOT_SHARE
+        return max(self._standing.costs.values(), default=Decimal(0)) or Decimal(1)
 
     def _relative(self, usd_per_mtok: Decimal) -> float:
         return float(usd_per_mtok / self._unit)
@@ -237,7 +256,7 @@ class Wishes:
         )
 
     def _launch(self, chosen: Candidate, step: Step, figures: Expected) -> Wish | None:
-        count = sum(not self._is_doomed(one) for one in self._machines) + len(self._launched)
+        count = self._count()
         if count < self._standing.replicas:
             return Wish(chosen, None, False, self._why_needed(chosen))
         if step.why.replaces is not None:
@@ -247,17 +266,23 @@ class Wishes:
             return self._move(chosen, figures)
         return Wish(chosen, None, False, _why_spare(step))
 
-    def _move(self, chosen: Candidate, figures: Expected) -> Wish | None:
+    def _move(self, chosen: Candidate, figures: Expected | None = None) -> Wish | None:
         """In the place of the dearest, where the policy's bounds on moving allow it."""
         standing, policy = self._standing, self._policy
         settled = [one for one in self._machines if self._may_move(one)]
-        priced = [one for one in settled if one.cluster in standing.costs]
-        calm = len(settled) == len(self._machines) and not self._launched
+        priced = [
+            one
+            for one in settled
+            if one.cluster in standing.costs and one.cluster not in self._fixed
+        ]
+        calm = len(settled) == len(self._machines) and not self._launched and not self._coming
         if not calm or not priced or standing.moves_left <= 0:
             return None
         dearest = max(priced, key=lambda one: (standing.costs[one.cluster], one.cluster))
         cost = standing.costs[dearest.cluster]
-        if chosen.usd_per_mtok > cost * (1 - policy.min_saving) or not pays(figures):
+        if chosen.usd_per_mtok > cost * (1 - policy.min_saving):
+            return None
+        if figures is not None and not pays(figures):
             return None
         saving = 1 - chosen.usd_per_mtok / cost
         return Wish(chosen, dearest, True, f"{saving:.0%} cheaper than {dearest.cluster}")
@@ -276,6 +301,9 @@ class Wishes:
         superfluous = lowered_at is not None and replica.launched_at <= lowered_at
         if healthy and not superfluous and not self._may_move(replica, SPARE_STAYS):
             return None
+        answering = sum(one.state is ReplicaState.HEALTHY for one in self._machines)
+        if healthy and answering <= self._standing.replicas:
+            return None  # what is to take its place does not answer yet
         self._machines.remove(replica)
         return Wish(None, replica, False, "the others suffice")
 
@@ -293,6 +321,7 @@ class Wishes:
             if one.usd_per_mtok > bound:
                 break
             elsewhere = offer.where not in self._used and offer.purchase is purchase
+            elsewhere = elsewhere and COMMITTED not in one.marks
             if elsewhere and pool_of(offer) not in self._refused:
                 return one
         return found
@@ -323,17 +352,11 @@ def _why_spare(step: Step) -> str:
     return f"a spare: {before:.1%} of replicas would be missing without it, {after:.1%} with it"
 
 
-def _up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beliefs:
-    """The beliefs at this instant, with what our own machines show."""
-    events = [
-        Event(at, pool_of(one.offer), group_of(one.offer), kind)
-        for one in machines
-        if one.offer.purchase is Purchase.SPOT and one.state is ReplicaState.HEALTHY
-        for at, kind in (
-            ((one.healthy_at or one.launched_at).timestamp(), Happened.GAVE),
-            (now.timestamp(), Happened.STANDS),
-        )
+def _cheapest_to_buy(candidates: Sequence[Candidate], policy: Policy) -> Candidate | None:
+    """The cheapest on-demand offer at its full price: what is paid for may be used up."""
+    bought = [
+        at_full_price(one) for one in candidates if one.quote.offer.purchase is Purchase.ON_DEMAND
     ]
-    events.sort(key=lambda one: (one.at, one.pool))
-    known = learn(beliefs, events)
-    return faded(known, now.timestamp())
+    allowed = (one for one in bought if COMMITTED not in one.marks or within_caps(one, policy))
+    found = min(allowed, key=rank, default=None)
+    return None if found is None else replace(found, marks=())

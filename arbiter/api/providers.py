@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import Connection
@@ -135,7 +135,7 @@ def provider_routes(sources: Sources) -> APIRouter:
                 region=region,
                 instance_type=instance_type,
             )
-        shapes = [SignalShape(**explain.signal_dict(one)) for one in found]
+        shapes = [SignalShape(**_signal_dict(one)) for one in found]
         return encoded(SignalsShape(parts.clock.now(), parts.simulated, shapes))
 
     return router
@@ -171,3 +171,22 @@ def _doubt(case: Case) -> DoubtShape:
         case.last_at,
         case.ended_at,
     )
+
+
+def _signal_dict(one: signals.StandingSignal) -> dict[str, Any]:
+    """What a provider says of capacity or interruption, in its own unit."""
+    said = one.signal
+    return {
+        "provider": one.provider,
+        "kind": said.kind,
+        "region": said.region,
+        "zone": said.zone,
+        "instance_type": said.instance_type,
+        "purchase": said.purchase.value if said.purchase else None,
+        "low": said.low,
+        "high": said.high,
+        "text": said.text,
+        "unit": said.unit,
+        "since": one.valid_from,
+        "measured_at": one.measured_at,
+    }

@@ -210,6 +210,7 @@ class PlanShape:
     actions: list[ActionShape]
     candidates: list[OfferShape]
     cost_share: float | None = None
+    notes: list[str] = field(default_factory=list)
     id: str | None = None
     policy: str | None = None
     version: str | None = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
 import platformdirs
 import pytest
 
+from arbiter.commitments import Commitment
 from arbiter.errors import SettingsError
 from arbiter.policy import Policy
 from arbiter.profiles import Quantization
@@ -359,3 +361,31 @@ def test_a_quality_floor_is_one_of_the_known(home: dict[str, str]) -> None:
     write('[policy]\nquality_floor = "fp9"\n')
     (line,) = problems(home)
     assert line == "arbiter.toml:2: policy.quality_floor: is 'fp9', did you mean fp8?"
+
+
+COMMITMENT = """
+[[policy.commitments]]
+provider = "aws"
+region = "eu-north-1"
+instance_type = "g6.xlarge"
+count = 2
+until = 2027-06-30
+"""
+
+
+def test_commitments_are_read_from_the_file(home: dict[str, str]) -> None:
+    write(COMMITMENT + 'usd_per_hour = "0.10"\n')
+    (one,) = load_settings(None, home).policy.commitments
+    assert one == Commitment(
+        "aws", "eu-north-1", "g6.xlarge", 2, date(2027, 6, 30), Decimal("0.10")
+    )
+
+
+def test_commitments_that_cannot_be_are_told_with_their_line(home: dict[str, str]) -> None:
+    wrong = COMMITMENT.replace("eu-north-1", "eu-norht-1").replace("count = 2", "count = 0")
+    write(COMMITMENT + COMMITMENT + wrong + "[policy]\non_demand = false\nbase_on_demand = 1\n")
+    lines = problems(home)
+    assert [line for line in lines if "listed twice: add them up" in line]
+    assert [line for line in lines if "count: must be at least 1" in line]
+    assert [line for line in lines if "did you mean aws/eu-north-1" in line]
+    assert [line for line in lines if "base_on_demand: needs on_demand" in line]

@@ -1,0 +1,59 @@
+"""What a million tokens cost: on machines that run, and at the full price of one paid for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+
+from arbiter.calibration import Calibration, Rates
+from arbiter.commitments import Commitment
+from arbiter.domain import Candidate, Quote, Replica
+from arbiter.money import MICROS, Price
+from arbiter.policy import Policy
+from arbiter.profiles import Profile
+from arbiter.sizing import Fit, fit, usd_per_mtok
+
+
+def present_costs(
+    now: datetime,
+    profile: Profile,
+    quotes: Sequence[Quote],
+    replicas: Sequence[Replica],
+    *,
+    rates: Rates,
+    demand: Decimal | None,
+    paid: Mapping[str, Commitment],
+) -> dict[str, Decimal]:
+    """Cluster -> USD per million tokens at today's price, or at the launch price when unquoted.
+
+    Args:
+        rates, demand: as of `arbiter.market.sift`.
+        paid: cluster -> the commitment it stands on: it costs only what using that costs besides.
+    """
+    quoted = {quote.offer.key: quote.price for quote in quotes}
+    calibration = Calibration(rates, profile.name, now)
+    costs = {}
+    for replica in replicas:
+        fitted = fit(profile, replica.offer.gpu, replica.offer.gpu_count, calibration)
+        price = quoted.get(replica.offer.key) or replica.price
+        if replica.cluster in paid:
+            price = Price.of(paid[replica.cluster].usd_per_hour)
+        if isinstance(fitted, Fit) and price is not None and price.currency == "USD":
+            rate = fitted.tokens_per_s
+            costs[replica.cluster] = usd_per_mtok(price, min(rate, demand or rate))
+    return costs
+
+
+def at_full_price(candidate: Candidate) -> Candidate:
+    """A candidate at the cost of its quoted price, whether or not a machine is paid for."""
+    full = candidate.full_usd_per_mtok
+    return candidate if full is None else replace(candidate, usd_per_mtok=full)
+
+
+def within_caps(candidate: Candidate, policy: Policy) -> bool:
+    """Whether a candidate costs no more than the policy allows."""
+    price, hour, mtok = candidate.quote.price, policy.max_usd_per_hour, policy.max_usd_per_mtok
+    too_dear = price is None or (hour is not None and price.micros > hour * MICROS)
+    return not too_dear and (mtok is None or candidate.usd_per_mtok <= mtok)

@@ -1,0 +1,66 @@
+"""What runs and what may be had when a plan is made. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
+from arbiter.pools import group_of, pool_of
+from arbiter.profiles import Profile
+from arbiter.spot.beliefs import Beliefs, Event, Happened, faded, learn
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What runs and what may be had when a plan is made.
+
+    Attributes:
+        service: its name, under which its goal is kept.
+        profile: what it serves; its cold starts are kept under its name.
+        notice_s: provider -> seconds of warning before it takes a spot machine away.
+        replicas: how many should answer.
+        candidates: every eligible offer, cheapest first.
+        machines: the replicas that count.
+        doomed: clusters among them that do not answer, or are about to be taken away.
+        costs: cluster -> USD per million tokens at today's price, where known.
+        covered: clusters that stand on a machine that is paid for.
+        free: machine of a commitment -> how many of them nobody uses.
+        failures: spot launches refused or lost lately.
+        moves_left: launches for money that the policy still allows.
+        lowered_at: when fewer replicas were last wanted than before: what was launched until then
+            need not stay.
+    """
+
+    now: datetime
+    service: str
+    profile: Profile
+    notice_s: Mapping[str, float]
+    replicas: int
+    candidates: Sequence[Candidate]
+    machines: Sequence[Replica]
+    doomed: frozenset[str]
+    costs: Mapping[str, Decimal]
+    failures: int
+    moves_left: int
+    covered: frozenset[str] = frozenset()
+    free: Mapping[str, int] = field(default_factory=dict)
+    lowered_at: datetime | None = None
+
+
+def up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beliefs:
+    """The beliefs at this instant, with what our own machines show."""
+    events = [
+        Event(at, pool_of(one.offer), group_of(one.offer), kind)
+        for one in machines
+        if one.offer.purchase is Purchase.SPOT and one.state is ReplicaState.HEALTHY
+        for at, kind in (
+            ((one.healthy_at or one.launched_at).timestamp(), Happened.GAVE),
+            (now.timestamp(), Happened.STANDS),
+        )
+    ]
+    events.sort(key=lambda one: (one.at, one.pool))
+    known = learn(beliefs, events)
+    return faded(known, now.timestamp())

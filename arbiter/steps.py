@@ -1,0 +1,84 @@
+"""The steps of one plan as they are found, with their derived ids and names. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from hashlib import sha256
+
+from arbiter.domain import Action, ActionKind, Candidate, Expected, Replica, ReplicaState, Service
+
+
+class Steps:
+    """The actions so far, with their derived ids and names."""
+
+    def __init__(self, now: datetime, owner: str, service: Service) -> None:
+        self.now = now
+        self.actions: list[Action] = []
+        self._owner, self._service = owner, service
+        self._launched = 0
+        self._touched: set[str] = set()
+
+    def launch(
+        self,
+        candidate: Candidate,
+        reason: str,
+        replaces: str | None = None,
+        *,
+        for_money: bool = False,
+        expected: Expected | None = None,
+        hedges: str | None = None,
+    ) -> None:
+        """Add a launch under the service's next name."""
+        service = self._service
+        number = service.generation + self._launched + 1
+        self._launched += 1
+        self.actions.append(
+            Action(
+                id=self._id(),
+                kind=ActionKind.LAUNCH,
+                service=service.name,
+                cluster=cluster_name(self._owner, service.name, number),
+                reason=reason,
+                offer=candidate.quote.offer,
+                price=candidate.quote.price,
+                variant=candidate.variant,
+                replaces=replaces,
+                for_money=for_money,
+                expected=expected,
+                hedges=hedges,
+            )
+        )
+
+    def drain(self, replica: Replica, reason: str) -> None:
+        """Take a replica out of traffic; it is ended once it is idle."""
+        self._end(ActionKind.DRAIN, replica, reason)
+
+    def terminate(self, replica: Replica, reason: str) -> None:
+        """End a replica."""
+        self._end(ActionKind.TERMINATE, replica, reason)
+
+    def end(self, replica: Replica, reason: str) -> None:
+        """End a replica: what answers is drained first."""
+        if replica.state is ReplicaState.HEALTHY:
+            self.drain(replica, reason)
+        else:
+            self.terminate(replica, reason)
+
+    def touches(self, replica: Replica) -> bool:
+        """Whether this plan already ends the replica."""
+        return replica.cluster in self._touched
+
+    def _end(self, kind: ActionKind, replica: Replica, reason: str) -> None:
+        if replica.cluster in self._touched:
+            return
+        self._touched.add(replica.cluster)
+        self.actions.append(Action(self._id(), kind, self._service.name, replica.cluster, reason))
+
+    def _id(self) -> str:
+        text = f"{self._owner}|{self._service.name}|{self.now.isoformat()}"
+        return sha256(f"{text}|{len(self.actions)}".encode()).hexdigest()[:16]
+
+
+def cluster_name(owner: str, service: str, number: int) -> str:
+    """The cluster of a service's n-th launch: the same for every retry of that launch."""
+    return f"arb-{owner}-{service}-{number}"
