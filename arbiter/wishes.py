@@ -359,4 +359,4 @@ def _cheapest_to_buy(candidates: Sequence[Candidate], policy: Policy) -> Candida
     ]
     allowed = (one for one in bought if COMMITTED not in one.marks or within_caps(one, policy))
     found = min(allowed, key=rank, default=None)
-    return None if found is None else replace(found, marks=())
+    return found if found is None or not found.marks else replace(found, marks=())
