@@ -55,6 +55,12 @@ class Evidence:
     busy_s: float = 0.0
     seen_at: datetime | None = None
 
+    def __str__(self) -> str:
+        """In a few words: "estimated", "measured, x0.71 of the estimate"."""
+        if self.basis is Basis.ESTIMATED:
+            return self.basis.value
+        return f"{self.basis}, x{self.factor:.2f} of the estimate"
+
 
 ESTIMATE = Evidence()
 

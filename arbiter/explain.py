@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from arbiter.calibration import ESTIMATE, Basis, Evidence
+from arbiter.calibration import ESTIMATE, Evidence
 from arbiter.domain import (
     Action,
     Candidate,
@@ -27,6 +27,7 @@ from arbiter.domain import (
 from arbiter.economics import expected_line
 from arbiter.money import Price
 from arbiter.scaling import Scaling
+from arbiter.served import Served, served_dict
 
 if TYPE_CHECKING:
     from arbiter.cold_starts import Progress
@@ -127,13 +128,6 @@ def age(now: datetime, then: datetime) -> str:
         if seconds < limit:
             return f"{seconds // size} {unit}"
     return f"{seconds // 86_400} d"
-
-
-def basis(evidence: Evidence) -> str:
-    """What a rate rests on, in a few words: "estimated", "measured, x0.71 of the estimate"."""
-    if evidence.basis is Basis.ESTIMATED:
-        return evidence.basis.value
-    return f"{evidence.basis}, x{evidence.factor:.2f} of the estimate"
 
 
 def by_rule(counts: Mapping[str, int]) -> str:
@@ -239,6 +233,7 @@ def service_dict(
     endpoint: str | None = None,
     progress: Mapping[str, Progress | None] | None = None,
     requests: int | None = None,
+    served: Served | None = None,
 ) -> Dict:
     """A service with its replicas.
 
@@ -248,6 +243,7 @@ def service_dict(
         endpoint: the gateway's, which stays; None where there is no gateway.
         progress: cluster -> how far its launch has come.
         requests: in flight when it was last looked; None where its load is not looked at.
+        served: what its servers do, and what their tokens cost; None where nothing was counted.
     """
     known = progress or {}
     return {
@@ -265,6 +261,7 @@ def service_dict(
         "endpoint": None if service.down else endpoint,
         "scaling": None if service.scaling is None else scaling_dict(service.scaling),
         "requests": requests,
+        **served_dict(served),
         "replicas": [replica_dict(replica, known.get(replica.cluster)) for replica in replicas],
     }
 
@@ -395,7 +392,7 @@ def _ground(plan: Plan) -> Iterator[str]:
         yield (
             f"    {number}. {candidate.usd_per_mtok} USD/Mtok  {where}  "
             f"{machine(quote.offer)}  {quote.price} an hour, {candidate.tokens_per_s} tokens/s "
-            f"{basis(candidate.evidence)}, {', '.join((candidate.variant, *candidate.marks))}"
+            f"{candidate.evidence}, {', '.join((candidate.variant, *candidate.marks))}"
         )
     if refused := sum(plan.refused_by_rule.values()):
         yield f"  refused {refused} offers: {by_rule(plan.refused_by_rule)}"

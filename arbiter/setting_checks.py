@@ -94,6 +94,7 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("retention", "decisions_inputs_days"): _DAYS,
     ("retention", "polls_days"): _DAYS,
     ("retention", "events_days"): _DAYS,
+    ("retention", "served_days"): _DAYS,
     ("policy", "max_quote_age_s"): _SPAN,
     ("policy", "max_usd_per_hour"): _MONEY,
     ("policy", "max_usd_per_mtok"): _MONEY,

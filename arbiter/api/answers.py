@@ -39,6 +39,7 @@ from arbiter.domain import (
 from arbiter.errors import UnknownName
 from arbiter.market import Sifted, demand_per_replica, list_offers, sift
 from arbiter.policy import Policy
+from arbiter.served import served_dict
 from arbiter.sovereignty import parse_level
 from arbiter.store.journal import ActionRow, DecisionRow, EventRow
 from arbiter.store.prices import PollRow
@@ -211,6 +212,7 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
         endpoint=None if service.down else parts.routing.endpoint(service.name),
         scaling=None if scaling is None else ScalingShape(**explain.scaling_dict(scaling)),
         requests=load.requests if load else None,
+        **served_dict(snapshot.served.get(service.name)),
         replicas=[
             replica_shape(one, progress(one, service.profile, snapshot.cold_starts, snapshot.at))
             for one in own

@@ -10,6 +10,7 @@ from prometheus_client.openmetrics import exposition
 
 from arbiter import __version__, explain
 from arbiter.api import answers
+from arbiter.api.served_figures import served_figures
 from arbiter.api.sources import Sources
 from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError
@@ -179,7 +180,12 @@ class _Standing:
                 saved.add_metric([service.name], float(shape.on_demand_usd_hour))
             for purchase, amount in _best(self._sources, service.name).items():
                 price.add_metric([service.name, purchase.value], amount)
-        return [replicas, target, spend, saved, price, *self._leaks(), self._decisions()]
+        return [
+            *(replicas, target, spend, saved, price),
+            *served_figures(snapshot),
+            *self._leaks(),
+            self._decisions(),
+        ]
 
     def _leaks(self) -> list[Metric]:
         """Machines that do not end, and those that nobody owns: both cost money for nothing."""

@@ -152,6 +152,10 @@ class ServiceShape:
     offer of this moment. `endpoint` is the gateway's, and stays; null where there is no gateway.
     `scaling` is null where only the user changes the target; `requests` are in flight, null where
     the load is not looked at.
+
+    As the servers count: output `tokens_per_s` and requests now; `served_tokens` since
+    `served_since`, the last hour, and `usd_per_mtok`, what a million of them have really cost, the
+    machines that served nothing included. Null where nothing was counted or served.
     """
 
     name: str
@@ -168,6 +172,12 @@ class ServiceShape:
     endpoint: str | None
     scaling: ScalingShape | None
     requests: int | None
+    tokens_per_s: float | None
+    requests_running: int | None
+    requests_waiting: int | None
+    served_tokens: int | None
+    served_since: datetime | None
+    usd_per_mtok: Decimal | None
     replicas: list[ReplicaShape]
 
 

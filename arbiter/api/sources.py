@@ -21,6 +21,7 @@ from arbiter.pulse import Pulse
 from arbiter.regions import Atlas
 from arbiter.routing import Routing
 from arbiter.scaling import Load
+from arbiter.served import Served
 from arbiter.store import fleet, journal
 from arbiter.store.beliefs import read_rates
 from arbiter.store.cold_starts import cold_starts
@@ -28,6 +29,7 @@ from arbiter.store.engine import Store
 from arbiter.store.journal import DecisionRow, EventRow
 from arbiter.store.prices import PollRow, last_polls
 from arbiter.store.scaling import newest_loads
+from arbiter.store.served_now import served_now
 
 FRESH_S = 1.0
 """However many pages are open, the store is read this seldom."""
@@ -43,6 +45,7 @@ class Snapshot:
     Attributes:
         loads: service -> what was asked of it when it was last looked.
         rates: what was measured of machines.
+        served: service -> what its servers do, and what their tokens cost.
         sifted: what was already sifted of it, by profile, policy and demand.
     """
 
@@ -57,6 +60,7 @@ class Snapshot:
     cold_starts: ColdStarts = field(default_factory=ColdStarts)
     loads: Mapping[str, Load] = field(default_factory=dict)
     rates: Rates = field(default_factory=dict)
+    served: Mapping[str, Served] = field(default_factory=dict)
     sifted: dict[tuple[str, Policy, Decimal | None], Sifted] = field(default_factory=dict)
 
 
@@ -143,10 +147,21 @@ class Sources:
             events = journal.events(connection, limit=RECENT)
             known = cold_starts(connection, now)
             loads = newest_loads(connection, now)
-            rates = read_rates(connection)
+            rates, served = read_rates(connection), served_now(connection, now)
         quotes = self._standing(polls)
         return Snapshot(
-            now, quotes, services, replicas, refusals, polls, decisions, events, known, loads, rates
+            now,
+            quotes,
+            services,
+            replicas,
+            refusals,
+            polls,
+            decisions,
+            events,
+            known,
+            loads,
+            rates,
+            served,
         )
 
     def _standing(self, polls: Sequence[PollRow]) -> Sequence[Quote]:

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from arbiter.domain import Replica, Service
     from arbiter.routing import Routing
     from arbiter.scaling import Load, Scaling
+    from arbiter.served import Served
     from arbiter.store.prices import PollRow
     from arbiter.store.turns import Turn
 
-SERVICES = ("SERVICE", "MODEL", "STATE", ">HEALTHY", "SOVEREIGNTY", ">USD/H")
+SERVICES = (
+    "SERVICE", "MODEL", "STATE", ">HEALTHY", "SOVEREIGNTY", ">USD/H",
+    ">TOK/S", ">RUNNING", ">WAITING", ">USD/MTOK",
+)  # fmt: skip
 REPLICAS = ("REPLICA", "STATE", "WHERE", "COUNTRY", "MACHINE", ">USD/H", ">AGE", "ENDPOINT", "NOTE")
 COLD_STARTS = ("MODEL", "WHERE", "BOUGHT", ">MACHINE", ">SERVER", ">COLD START", ">LAUNCHES")
 POLLS = ("PROVIDER", "STATE", ">POLLED", ">NEXT", ">OFFERS", ">HELD", "WHY")
@@ -62,7 +66,9 @@ class _Status:
         routing: Routing,
         cold: ColdStarts,
         loads: Mapping[str, Load],
+        served: Mapping[str, Served],
     ) -> None:
+        self._served = served
         self._cold = cold
         self._loads = loads
         self._routing = routing
@@ -91,6 +97,7 @@ class _Status:
                     self._routing.endpoint(one[0].name),
                     {each.cluster: self._progress(each, one[0]) for each in one[2]},
                     self._requests(one[0].name),
+                    self._served.get(one[0].name),
                 )
                 for one in self._services
             ],
@@ -170,6 +177,7 @@ class _Status:
             f"{healthy(replicas)}/{service.replicas}",
             level,
             _dollars(usd_per_hour(replicas)),
+            *_figures(self._served.get(service.name)),
         )
 
     def _measured(self) -> list[ColdStart]:
@@ -234,6 +242,7 @@ def _read(app: App, name: str | None) -> _Status:
     from arbiter.store.prices import last_polls
     from arbiter.store.quarantine import held_back
     from arbiter.store.scaling import newest_loads
+    from arbiter.store.served_now import served_now
     from arbiter.store.turns import turns
 
     store = app.open_store()
@@ -257,10 +266,11 @@ def _read(app: App, name: str | None) -> _Status:
             known, held = turns(connection), held_back(connection)
             cold = cold_starts(connection, app.now())
             loads = newest_loads(connection, app.now())
+            served = served_now(connection, app.now())
     finally:
         store.close()
     simulated, routing = app.settings.simulated, make_routing(app.settings)
-    return _Status(app.now(), found, polls, known, held, simulated, routing, cold, loads)
+    return _Status(app.now(), found, polls, known, held, simulated, routing, cold, loads, served)
 
 
 def _cold_start_dict(one: ColdStart) -> dict[str, Any]:
@@ -288,6 +298,14 @@ def _cold_start(one: ColdStart) -> tuple[str, ...]:
         f"{one.total_s:.0f} s",
         str(one.count),
     )
+
+
+def _figures(served: Served | None) -> tuple[str, ...]:
+    """What its servers do now, and what a million output tokens of the last hour cost."""
+    if served is None:
+        return ("-", "-", "-", "-")
+    now = (served.tokens_per_s, served.running, served.waiting, served.usd_per_mtok)
+    return tuple("-" if one is None else str(one) for one in now)
 
 
 def _dollars(amount: Decimal | None) -> str:

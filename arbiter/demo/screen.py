@@ -111,9 +111,19 @@ def summary(demo: Demo, snapshot: Snapshot) -> str:
     tally = demo.tally
     return (
         f"market {demo.market_time():%a %H:%M}: {shape.healthy} of {shape.target} replicas answer, "
-        f"{tally.answered} questions answered, {tally.failed} not, "
+        f"{tally.answered} questions answered, {tally.failed} not, {pace(shape)}"
         f"{Figures(shape.usd_hour, shape.on_demand_usd_hour)}"
     )
+
+
+def pace(shape: ServiceShape) -> str:
+    """How fast the simulated servers write, and at what cost, with a comma; "" until they tell."""
+    if shape.tokens_per_s is None:
+        return ""
+    text = f"{shape.tokens_per_s:.0f} tokens/s"
+    if shape.usd_per_mtok is not None:
+        text += f" at {shape.usd_per_mtok:,.2f} USD per million"
+    return f"{text}, "
 
 
 def _service(demo: Demo, snapshot: Snapshot) -> ServiceShape:
@@ -155,7 +165,8 @@ class LiveView:
         text.append(f"  {shape.healthy} of {shape.target} answer", style="green")
         text.append(f"   market {demo.market_time():%a %Y-%m-%d %H:%M} UTC\n")
         text.append(f"{Figures(shape.usd_hour, shape.on_demand_usd_hour)}\n", style="cyan")
-        text.append(f"{tally.answered} questions answered, {tally.failed} not\n")
+        answered = f"{tally.answered} questions answered, {tally.failed} not, {pace(shape)}"
+        text.append(f"{answered.removesuffix(', ')}\n")
         text.append(f"page {self._address}   Ctrl-C ends it and every server\n", style="dim")
         address = demo.address()
         if address is not None:

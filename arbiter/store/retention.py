@@ -31,7 +31,17 @@ from arbiter.settings import RetentionSettings
 from arbiter.store.engine import Store
 from arbiter.store.prices import alone
 from arbiter.store.rollups import DAY_S
-from arbiter.store.tables import decision, event, meta, poll, price_change, price_day
+from arbiter.store.served import SPAN_S
+from arbiter.store.tables import (
+    decision,
+    event,
+    meta,
+    poll,
+    price_change,
+    price_day,
+    replica_counters,
+)
+from arbiter.store.tables import served as spans
 
 KEPT_SINCE = "prices_kept_since"
 """In `meta`: epoch seconds; price changes that ended before it may have been deleted."""
@@ -51,6 +61,7 @@ class Removed:
     decision_inputs: int = 0
     polls: int = 0
     events: int = 0
+    served: int = 0
 
 
 def kept_since(connection: Connection) -> int:
@@ -87,7 +98,13 @@ def let_go(store: Store, settings: RetentionSettings, now: datetime) -> Removed:
     if settings.events_days is not None:
         past = event.c.at < before(settings.events_days)
         events = _repeated(store, lambda connection: _delete(connection, event, past))
-    return Removed(prices, inputs, polls, events)
+    served = 0
+    if settings.served_days is not None:
+        ended = int(before(settings.served_days).timestamp()) - SPAN_S
+        served = _repeated(store, lambda connection: _served(connection, ended))
+    with store.begin() as connection:
+        connection.execute(delete(replica_counters).where(replica_counters.c.at < before(1)))
+    return Removed(prices, inputs, polls, events, served)
 
 
 def _repeated(store: Store, step: Callable[[Connection], int]) -> int:
@@ -107,6 +124,22 @@ def _delete(connection: Connection, table: Table, old: ColumnElement[bool]) -> i
     if found:
         connection.execute(delete(table).where(table.c.id == bindparam("b_id")), found)
     return len(found)
+
+
+def _served(connection: Connection, ended: int) -> int:
+    """Delete what servers made in spans that began before an instant."""
+    one = spans.c
+    rows = connection.execute(
+        select(one.cluster, one.since).where(one.since < ended).limit(AT_ONCE)
+    ).all()
+    if rows:
+        connection.execute(
+            delete(spans).where(
+                one.cluster == bindparam("b_cluster"), one.since == bindparam("b_since")
+            ),
+            [{"b_cluster": cluster, "b_since": since} for cluster, since in rows],
+        )
+    return len(rows)
 
 
 def _empty_inputs(connection: Connection, oldest: datetime) -> int:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, case, func, select
+from sqlalchemy import Connection, RowMapping, Table, case, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from arbiter.counters import Counters, Window
 from arbiter.domain import ReplicaState
-from arbiter.store.tables import replica, replica_counters, served
+from arbiter.store.tables import meta, replica, replica_counters, served
 
 SPAN_S = 300
 """Seconds of one row of what was served."""
+
+COUNTED_SINCE = "counted_since"
+"""In `meta`: the instant of the very first reading."""
 
 _SUMS = ("seconds", "tokens", "prompt_tokens", "saturated_seconds", "saturated_tokens")
 
@@ -83,6 +85,8 @@ def write_reading(connection: Connection, reading: Reading, seen: Window | None)
     )
     if seen is not None:
         _add(connection, reading, seen)
+    elif counted_since(connection) is None:
+        connection.execute(insert(meta).values(key=COUNTED_SINCE, value=now.at.isoformat()))
 
 
 def _add(connection: Connection, reading: Reading, seen: Window) -> None:
@@ -128,14 +132,10 @@ def peak(connection: Connection, service: str, since: datetime, until: datetime)
     return Peak(float(rate), count * SPAN_S, float(saturated)) if count else None
 
 
-def tokens_since(connection: Connection, since: datetime) -> Mapping[str, int]:
-    """Service -> output tokens in the spans that began at an instant or later."""
-    query = (
-        select(served.c.service, func.sum(served.c.tokens))
-        .where(served.c.since >= int(since.timestamp()))
-        .group_by(served.c.service)
-    )
-    return {name: int(tokens) for name, tokens in connection.execute(query)}
+def counted_since(connection: Connection) -> datetime | None:
+    """When the counting began in this database; None where it has not."""
+    found = connection.execute(select(meta.c.value).where(meta.c.key == COUNTED_SINCE)).scalar()
+    return None if found is None else datetime.fromisoformat(found)
 
 
 @dataclass(frozen=True, slots=True)

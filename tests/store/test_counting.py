@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from sqlalchemy import select
@@ -15,7 +16,8 @@ from arbiter.replay import replay
 from arbiter.store import fleet, journal
 from arbiter.store.beliefs import read_beliefs, read_rates
 from arbiter.store.engine import Store
-from arbiter.store.served import readings, tokens_since
+from arbiter.store.served import readings
+from arbiter.store.served_now import served_now
 from arbiter.store.tables import served
 from tests.store.fleet_bench import fake, up
 from tests.store.loops import Bench
@@ -77,8 +79,6 @@ def test_what_was_served_adds_up_in_spans_of_five_minutes(bench: Bench) -> None:
     assert sum(row[1] for row in rows(bench)) == 600
     assert {row[0] % 300 for row in rows(bench)} == {0}
     assert len(rows(bench)) == 3
-    with bench.store.read() as connection:
-        assert tokens_since(connection, NOW) == {"chat": 6000}
 
 
 def test_saturated_windows_are_told_apart(bench: Bench) -> None:
@@ -188,3 +188,23 @@ def test_pools_and_rates_are_kept_apart(bench: Bench) -> None:
     with bench.store.read() as connection:
         assert read_rates(connection) == before
         assert read_beliefs(connection).pools
+
+
+def test_the_tokens_of_the_last_hour_cost_what_the_machines_did(bench: Bench) -> None:
+    with bench.store.read() as connection:
+        assert served_now(connection, bench.clock.now()) == {}
+    cluster = up(bench).cluster
+    for count in range(31):
+        tells(bench, cluster, 2000 * count, running=2, waiting=1)
+        bench.tick(seconds=60)
+    with bench.store.read() as connection:
+        found = served_now(connection, bench.clock.now())["chat"]
+        nobody = served_now(connection, bench.clock.now() + timedelta(hours=3))["chat"]
+    assert found.tokens == 60_000
+    assert (found.running, found.waiting) == (2, 1)
+    assert found.tokens_per_s == pytest.approx(2000 / 60, abs=0.1)
+    # since the first reading: 31 minutes of a machine for 0.30 USD an hour
+    assert found.usd == pytest.approx(Decimal("0.155"), abs=Decimal("0.001"))
+    assert found.usd_per_mtok == pytest.approx(Decimal("2.583"), abs=Decimal("0.02"))
+    assert (nobody.tokens, nobody.usd_per_mtok, nobody.tokens_per_s) == (0, None, None)
+    assert nobody.usd == pytest.approx(Decimal("0.30"), abs=Decimal("0.001"))

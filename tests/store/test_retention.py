@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, select
 
+from arbiter.counters import Counters, Window
 from arbiter.errors import ArbiterError
 from arbiter.settings import RetentionSettings
 from arbiter.store import bulk, journal, retention, rollups
 from arbiter.store.engine import Store
 from arbiter.store.polls import PollRow, write_poll
 from arbiter.store.retention import Removed, let_go
+from arbiter.store.served import Reading, readings, write_reading
 from arbiter.store.spool import PastPrices, SeriesFacts
 from arbiter.store.tables import (
     decision,
@@ -23,11 +25,12 @@ from arbiter.store.tables import (
     price_day,
     price_now,
     series,
+    served,
 )
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 DAY = 86_400
-FOR_EVER = RetentionSettings(None, None, None, None)
+FOR_EVER = RetentionSettings(None, None, None, None, None)
 FACTS = SeriesFacts("aws", "standard", "r", "", "g6.xlarge", "spot", "USD", "L4", 1, "file")
 
 
@@ -167,3 +170,23 @@ def test_a_decision_stays_and_its_inputs_go(store: Store, monkeypatch: pytest.Mo
         with pytest.raises(ArbiterError, match=r"no longer kept.*decisions_inputs_days"):
             journal.inputs(connection, "a1")
     assert let_go(store, RetentionSettings(decisions_inputs_days=30), NOW).decision_inputs == 0
+
+
+def test_what_servers_made_goes_when_it_is_old(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "AT_ONCE", 2)
+    with store.begin() as connection:
+        for days in (500, 450, 401, 399, 2, 0):
+            for cluster in ("a", "b"):
+                reading = Reading(cluster, "chat", Counters(ago(days), 1, 0, 100), 1.0)
+                write_reading(connection, reading, Window(300, 100, 0, saturated=False))
+        old = Reading("c", "chat", Counters(ago(3), 1, 0, 100), 1.0)
+        write_reading(connection, old, None)
+    assert let_go(store, FOR_EVER, NOW).served == 0
+    assert let_go(store, RetentionSettings(), NOW).served == 6
+    with store.read() as connection:
+        left = connection.execute(select(served.c.since)).scalars().all()
+        assert set(readings(connection)) == {"a", "b"}  # a server that is gone is no news
+    assert len(left) == 6
+    assert min(left) == seconds(399) // 300 * 300

@@ -39,6 +39,7 @@ PURE = (
     "scaling",
     "service_hours",
     "sentences",
+    "served",
     "sizing",
     "sovereignty",
     "spot.beliefs",
