@@ -26,6 +26,9 @@ COMPLETION_S = 20.0
 
 NOTICE_S = 1.0
 
+SILENCE = "no answer"
+"""How the reason begins where no answer came at all: the machine may be dead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -34,12 +37,14 @@ class Health:
     Attributes:
         serving: it answers, and lists the model that it should.
         reason: why not, in a few words.
+        answers: something answers there, though not as it should: another model, or rubbish.
         notice: that its provider takes the machine away, where the machine tells.
     """
 
     serving: bool
     reason: str = ""
     notice: Notice | None = None
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +100,15 @@ class HttpHealthCheck:
         reason = self._told(probe, self._silent) and self._told(probe, self._silent)
         if not reason and probe.complete:
             reason = self._told(probe, self._speechless)
-        return Health(not reason, reason, self._notice(probe) if probe.watched else None)
+        notice = self._notice(probe) if probe.watched else None
+        return Health(not reason, reason, notice, bool(reason) and not reason.startswith(SILENCE))
 
     def _told(self, probe: Probe, look: Callable[[Probe], str]) -> str:
         """Why it does not serve, or ""."""
         try:
             return look(probe)
         except (OSError, http.client.HTTPException) as error:
-            return f"no answer ({type(error).__name__})"
+            return f"{SILENCE} ({type(error).__name__})"
 
     def _silent(self, probe: Probe) -> str:
         return self._not_there(probe) or self._wrong_model(probe)

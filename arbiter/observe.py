@@ -186,6 +186,7 @@ class Observer:
                         change.sentence,
                         service=current.service,
                         cluster=current.cluster,
+                        within_s=change.within_s,
                     )
         if change.error is not None:
             self._tools.tell(failure_sentence(current, change.error))

@@ -44,6 +44,7 @@ class Seen:
         closes_launch: the outcome of the open launch, if it has one now.
         lost: it was running and is gone without our order.
         error: its launch failed.
+        within_s: of a loss or a notice: its cause was at most so many seconds ago, where known.
     """
 
     replica: Replica
@@ -52,6 +53,7 @@ class Seen:
     closes_launch: ActionState | None = None
     lost: bool = False
     error: LaunchError | None = None
+    within_s: float | None = None
 
 
 def seen(
@@ -119,7 +121,7 @@ def _vanished(current: Replica, now: datetime, unseen_s: float | None) -> Seen:
     lost = replace(current, state=ReplicaState.LOST, changed_at=now, note=verb)
     how = "as announced" if current.leaving_at is not None else f"without notice{_within(unseen_s)}"
     sentence = f"{current.cluster} on {current.offer.where} {verb} {how}"
-    return Seen(lost, kind, sentence, ActionState.DONE, lost=True)
+    return Seen(lost, kind, sentence, ActionState.DONE, lost=True, within_s=unseen_s)
 
 
 def _up(
@@ -170,10 +172,10 @@ def _answering(
         tale = f"answered {after:.0f} s after its launch" if first else "answers again"
         return Seen(changed, "healthy", f"{current.cluster} on {where} {tale}", ActionState.DONE)
     if state is ReplicaState.UNHEALTHY:
-        sentence = (
-            f"{current.cluster} on {where} stopped answering{_within(unseen_s)}: {health.reason}"
-        )
-        return Seen(changed, "unhealthy", sentence)
+        what = "answers wrongly" if health.answers else "stopped answering"
+        kind = "wrong_answer" if health.answers else "unhealthy"
+        sentence = f"{current.cluster} on {where} {what}{_within(unseen_s)}: {health.reason}"
+        return Seen(changed, kind, sentence, within_s=unseen_s)
     return Seen(changed, "up", f"{current.cluster} on {where} was up, its server is starting")
 
 
@@ -190,7 +192,8 @@ def _told(located: Replica, notice: Notice, now: datetime) -> Seen | None:
         f"{located.cluster} on {located.offer.where} was given notice ({notice.kind}{known}): "
         f"it is taken away at {leaving:%H:%M:%S} UTC, in {_seconds(now, leaving)} s"
     )
-    return Seen(changed, "notice", sentence)
+    ago = None if notice.given_at is None else max(0.0, (now - notice.given_at).total_seconds())
+    return Seen(changed, "notice", sentence, within_s=ago)
 
 
 def _over_the_cap(located: Replica, limits: Limits) -> LaunchError | None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.openmetrics import exposition
 
 from arbiter import __version__, explain
@@ -15,7 +20,7 @@ from arbiter.api.sources import Sources
 from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError
 from arbiter.gateway.figures import collect
-from arbiter.store.counts import count_decisions
+from arbiter.store.counts import count_decisions, detection_times
 from arbiter.store.journal import failing_ends, orphans
 from arbiter.store.prices import PollRow
 from arbiter.store.quarantine import held_back
@@ -184,6 +189,7 @@ class _Standing:
             *(replicas, target, spend, saved, price),
             *served_figures(snapshot),
             *self._leaks(),
+            self._losses(),
             self._decisions(),
         ]
 
@@ -202,6 +208,21 @@ class _Standing:
                 failing.add_metric([service], len(rows))
             orphaned.add_metric([], len(orphans(connection)))
         return [failing, orphaned]
+
+    def _losses(self) -> Metric:
+        """How soon losses and notices were noticed, of every event that is kept."""
+        family = HistogramMetricFamily(
+            "arbiter_loss_detection_seconds",
+            "From the cause of a loss, or a notice, to its detection: at most.",
+            labels=["kind"],
+        )
+        with self._sources.parts.store.read() as connection:
+            times = detection_times(connection)
+        for kind, seconds in sorted(times.items()):
+            counts = [(str(float(most)), sum(s <= most for s in seconds)) for most in BUCKETS]
+            buckets = [*counts, ("+Inf", len(seconds))]
+            family.add_metric([kind], buckets, sum(seconds))
+        return family
 
     def _decisions(self) -> Metric:
         family = CounterMetricFamily(

@@ -248,7 +248,10 @@ class DecisionsShape:
 
 @dataclass(frozen=True, slots=True)
 class EventShape:
-    """Something that happened."""
+    """Something that happened.
+
+    `within_s` is of a loss or a notice: its cause was at most so many seconds before.
+    """
 
     id: int
     at: datetime
@@ -257,6 +260,7 @@ class EventShape:
     cluster: str | None
     decision_id: str | None
     sentence: str
+    within_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

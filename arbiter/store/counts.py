@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from arbiter.store.tables import decision
+from arbiter.store.tables import decision, event
+
+
+def detection_times(connection: Connection) -> dict[str, list[float]]:
+    """Kind of a loss -> for each that is kept, within how many seconds it was noticed."""
+    query = select(event.c.kind, event.c.within_s).where(event.c.within_s.is_not(None))
+    found: dict[str, list[float]] = {}
+    for kind, within_s in connection.execute(query):
+        found.setdefault(kind, []).append(within_s)
+    return found
 
 
 def count_decisions(connection: Connection) -> dict[str, int]:

@@ -83,7 +83,12 @@ class DecisionRow:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """Something that happened, as one past-tense sentence."""
+    """Something that happened, as one past-tense sentence.
+
+    Attributes:
+        within_s: of a loss or a notice: its cause was at most so many seconds before; None of
+            other events, and where that is not known.
+    """
 
     id: int
     at: datetime
@@ -92,6 +97,7 @@ class EventRow:
     cluster: str | None
     decision_id: str | None
     sentence: str
+    within_s: float | None = None
 
 
 def encode(value: Plan | Inputs) -> bytes:
@@ -309,6 +315,7 @@ def add_event(
     service: str | None = None,
     cluster: str | None = None,
     decision_id: str | None = None,
+    within_s: float | None = None,
 ) -> None:
     """Append an event, in the transaction that changes the state it tells of."""
     connection.execute(
@@ -319,6 +326,7 @@ def add_event(
             cluster=cluster,
             decision_id=decision_id,
             sentence=sentence,
+            within_s=within_s,
         )
     )
 

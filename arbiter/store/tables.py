@@ -375,7 +375,9 @@ event = Table(
     Column("cluster", Text),
     Column("decision_id", Text),
     Column("sentence", Text, nullable=False),
+    Column("within_s", Float),  # of a loss: so long its cause was before, at most
     Index(None, "service", "id"),
+    Index(None, "within_s"),
 )
 
 # What the planner has learnt (hazards, refusals, cold starts), one JSON document per name.

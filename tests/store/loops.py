@@ -11,7 +11,7 @@ from arbiter.domain import Action, Purchase, Quote, Service
 from arbiter.executors.base import Executor, LaunchSpec, Notice
 from arbiter.executors.fake import FakeExecutor
 from arbiter.gateway.fake import FakeGateway
-from arbiter.health import Health, Probe
+from arbiter.health import SILENCE, Health, Probe
 from arbiter.inventory import Inventories, no_inventories
 from arbiter.money import Price
 from arbiter.policy import Policy
@@ -38,7 +38,9 @@ class ToldHealth:
     def check(self, probes: Mapping[str, Probe]) -> Mapping[str, Health]:
         self.asked.append(dict(probes))
         return {
-            cluster: Health(False, self.sick[cluster])
+            cluster: Health(
+                False, self.sick[cluster], answers=not self.sick[cluster].startswith(SILENCE)
+            )
             if cluster in self.sick
             else Health(True, notice=self.notices.get(cluster))
             for cluster in probes

@@ -17,6 +17,7 @@ from arbiter.orders import Destination
 from arbiter.replay import replay
 from arbiter.settings import FleetSettings
 from arbiter.store import fleet, journal
+from arbiter.store.counts import detection_times
 from arbiter.store.engine import Store
 from tests.store.fleet_bench import fake, gateway, kinds, move, up
 from tests.store.loops import Bench
@@ -79,15 +80,16 @@ def test_near_the_end_it_is_drained_though_nothing_has_replaced_it(slow: Bench) 
     assert slow.replicas()[0].state is ReplicaState.DRAINING
 
 
-def test_the_three_ways_to_lose_a_machine_are_told_apart(bench: Bench) -> None:
-    up(bench, replicas=3)
-    announced, silent, gone = (one.cluster for one in bench.replicas())
+def test_the_ways_to_lose_a_machine_are_told_apart(bench: Bench) -> None:
+    up(bench, replicas=4)
+    announced, silent, gone, wrong = (one.cluster for one in bench.replicas())
+    bench.health.sick[wrong] = "it serves other, not tiny"
     fake(bench).notices[announced] = notice(bench, 120)
     bench.health.sick[silent] = "no answer (TimeoutError)"
     fake(bench).lose(gone)
     bench.tick(1)
     with bench.store.read() as connection:
-        losses = ("notice", "unhealthy", "spot_reclaimed")
+        losses = ("notice", "unhealthy", "wrong_answer", "spot_reclaimed")
         events = journal.events(connection)
     told = {event.cluster: event for event in events if event.kind in losses}
     assert told[announced].kind == "notice"
@@ -96,6 +98,24 @@ def test_the_three_ways_to_lose_a_machine_are_told_apart(bench: Bench) -> None:
     assert "stopped answering, within 10.0 s" in told[silent].sentence
     assert told[gone].kind == "spot_reclaimed"
     assert "without notice, within 10.0 s" in told[gone].sentence
+    assert told[wrong].kind == "wrong_answer"
+    assert "answers wrongly, within 10.0 s: it serves other" in told[wrong].sentence
+    assert {one.cluster: one.within_s for one in told.values()} == {
+        announced: 3.0, silent: 10.0, gone: 10.0, wrong: 10.0,
+    }  # fmt: skip
+    with bench.store.read() as connection:
+        times = detection_times(connection)
+    assert times["notice"] == [3.0]
+
+
+def test_a_dead_machine_that_its_cloud_calls_running_is_replaced_and_ended(bench: Bench) -> None:
+    zombie = up(bench).cluster
+    bench.health.sick[zombie] = "no answer (TimeoutError)"
+    bench.tick(12)
+    (stands,) = bench.replicas()
+    assert (stands.cluster != zombie, stands.state) == (True, ReplicaState.HEALTHY)
+    assert zombie in fake(bench).terminated
+    assert "unhealthy" in kinds(bench)
 
 
 def test_quota_and_capacity_are_remembered_apart(bench: Bench) -> None:

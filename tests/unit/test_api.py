@@ -14,6 +14,7 @@ from api_world import MARKET, SERVICE, World, make_world
 
 from arbiter.errors import Unreachable
 from arbiter.provider import Parsed, Signal
+from arbiter.store import journal
 from arbiter.store.signals import write_signals
 from arbiter.store.turns import Turn, write_turn
 from arbiter.testing import priced
@@ -315,6 +316,19 @@ def test_metrics_are_few_and_in_openmetrics(world: World) -> None:
     assert any(line.startswith('arbiter_decisions_total{service="llama8b"}') for line in lines)
     assert any(line.startswith('arbiter_poll_seconds_count{provider="aws"} 1') for line in lines)
     assert "eu-north-1" not in answer.text
+
+
+def test_how_soon_losses_were_noticed_is_a_histogram(world: World) -> None:
+    with world.store.begin() as connection:
+        for within_s in (0.4, 3.0, None):
+            now = world.sources.parts.clock.now()
+            journal.add_event(connection, now, "spot_reclaimed", "it was", within_s=within_s)
+    lines = world.client.get("/metrics").text.splitlines()
+    name = "arbiter_loss_detection_seconds"
+    assert f'{name}_bucket{{kind="spot_reclaimed",le="0.5"}} 1.0' in lines
+    assert f'{name}_bucket{{kind="spot_reclaimed",le="5.0"}} 2.0' in lines
+    assert f'{name}_count{{kind="spot_reclaimed"}} 2.0' in lines
+    assert f'{name}_sum{{kind="spot_reclaimed"}} 3.4' in lines
 
 
 # --- the page -------------------------------------------------------------------------------
