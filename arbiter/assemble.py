@@ -129,7 +129,12 @@ def make_routing(settings: Settings) -> Routing:
         key = api_key(settings)
     except ArbiterError as error:
         return Routing(absent=f"{error}; until then clients ask the replicas themselves")
-    return Routing(make_gateway(settings), key, lambda service: _standby(settings, service))
+    return Routing(
+        make_gateway(settings),
+        key,
+        lambda service: _standby(settings, service),
+        most_held=settings.scaling.most_held,
+    )
 
 
 def _standby(settings: Settings, service: Service) -> Backend | None:

@@ -222,6 +222,7 @@ def scaling_dict(scaling: Scaling) -> Dict:
         "schedule": [str(one) for one in scaling.schedule],
         "requests_per_replica": scaling.requests_per_replica,
         "idle_s": scaling.idle_s,
+        "hold_s": scaling.hold_s,
     }
 
 

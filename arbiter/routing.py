@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from arbiter.domain import Replica, ReplicaState, Service
 from arbiter.errors import GatewayError
-from arbiter.gateway.base import Backend, BackendState, Gateway, GatewayHealth
+from arbiter.gateway.base import Backend, BackendState, Gateway, GatewayHealth, waiting_room
+from arbiter.scaling import Reaction
 
 Standby = Callable[[Service], Backend | None]
 
@@ -46,6 +47,7 @@ class Routing:
         key: of the replicas.
         standby: an external API for a service, where its policy allows one.
         absent: why there is no gateway, though the settings want one; "" otherwise.
+        most_held: requests of one service that may wait at the gateway at a time.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class Routing:
         key: str | None = None,
         standby: Standby | None = None,
         absent: str = "",
+        most_held: int = Reaction().most_held,
     ) -> None:
         self.gateway = gateway
         self.absent = absent
         self._key = key
+        self._most_held = most_held
         self._standby = standby
         self._errors: dict[str, str] = {}
 
@@ -89,6 +93,7 @@ class Routing:
             else:
                 known = backends(replicas, self._key, model)
                 known += [one for one in [self._external(service)] if one is not None]
+                known.append(self._waiting(service, model))
                 self.gateway.serve(service.name, known)
         except GatewayError as error:
             self._errors[service.name] = f"{service.name}: {error}"
@@ -111,6 +116,10 @@ class Routing:
     def health(self) -> GatewayHealth | None:
         """How its process is; None without a gateway."""
         return None if self.gateway is None else self.gateway.health()
+
+    def _waiting(self, service: Service, model: str) -> Backend:
+        scaling = None if service.down else service.scaling
+        return waiting_room(model, scaling.hold_s if scaling else 0.0, self._most_held)
 
     def _external(self, service: Service) -> Backend | None:
         return self._standby(service) if self._standby is not None else None

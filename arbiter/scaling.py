@@ -38,6 +38,8 @@ class Scaling:
         requests_per_replica: running and waiting, on average; None: UTILISATION of what the
             model's profile lets a replica decode together.
         idle_s: seconds without a request after which, with a minimum of 0, the last one is ended.
+        hold_s: seconds for which a request waits at the gateway while no replica can answer; 0
+            answers 503 with Retry-After at once.
     """
 
     min: int = 1
@@ -45,6 +47,7 @@ class Scaling:
     schedule: tuple[ScheduleWindow, ...] = ()
     requests_per_replica: int | None = None
     idle_s: float = 900.0
+    hold_s: float = 0.0
 
     def __str__(self) -> str:
         """In a few words: "1 to 4 replicas by load, at least 4 mon-fri 08:00-20:00 UTC"."""
@@ -58,6 +61,8 @@ class Scaling:
                 parts.append(f"to 0 after {self.idle_s:g} s without a request")
         for window in self.schedule:
             parts.append(f"at least {window.replicas} {str(window).partition(' = ')[0]}")
+        if self.hold_s:
+            parts.append(f"requests wait up to {self.hold_s:g} s for the first one")
         return ", ".join(parts)
 
     @property
@@ -104,12 +109,15 @@ class Reaction:
             replica that is ended.
         tolerance: share by which the load may be off before anything changes.
         gap_s: seconds between two looks beyond which nothing is known of the time between.
+        most_held: requests of one service that may wait at the gateway at a time; the next are
+            answered 429.
     """
 
     up_s: float = 60.0
     down_s: float = 300.0
     tolerance: float = 0.1
     gap_s: float = 120.0
+    most_held: int = 256
 
     @property
     def memory(self) -> timedelta:

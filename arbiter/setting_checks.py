@@ -90,6 +90,7 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ("scaling", "down_s"): _SPAN_OR_NONE,
     ("scaling", "gap_s"): _SPAN,
     ("scaling", "tolerance"): _Bounds(lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
+    ("scaling", "most_held"): _SOME,
     ("retention", "prices_days"): _DAYS,
     ("retention", "decisions_inputs_days"): _DAYS,
     ("retention", "polls_days"): _DAYS,

@@ -141,6 +141,7 @@ class ScalingShape:
     schedule: list[str]
     requests_per_replica: int | None
     idle_s: float
+    hold_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ NAME = re.compile(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?")
     epilog="\b\nExamples:\n"
     "  arbiter launch llama70b-awq\n"
     "  arbiter launch llama8b --name chat --replicas 2 --tag team=search\n"
-    "  arbiter launch llama8b --min 0 --max 4\n"
+    "  arbiter launch llama8b --min 0 --max 4 --hold 5m\n"
     "  arbiter launch llama70b-awq --sovereignty eu-operator --dry-run",
 )
 @click.argument("model")
@@ -50,6 +50,7 @@ def launch(
     requests: int | None,
     schedule: tuple[str, ...],
     idle: str | None,
+    hold: str | None,
     sovereignty: str | None,
     tags: tuple[str, ...],
     dry_run: bool,
@@ -73,7 +74,7 @@ def launch(
     profile = load_profile(model, settings.profiles_path)
     level = parse_level(sovereignty).value if sovereignty else None
     scaling, number = None, replicas or 1
-    asked = Asked(least, most, requests, schedule, idle)
+    asked = Asked(least, most, requests, schedule, idle, hold)
     if asked:
         scaling = asked.over(Scaling(min=number))
         refuse_what_needs_the_gateway(settings, scaling)

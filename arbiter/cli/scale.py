@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from arbiter.cli.context import complete_service, settings_of
@@ -19,7 +21,7 @@ from arbiter.service_hours import MOST_REPLICAS
     epilog="\b\nExamples:\n"
     "  arbiter scale chat --replicas 3\n"
     "  arbiter scale chat --min 1 --max 6\n"
-    "  arbiter scale chat --min 0 --max 4 --idle 20m\n"
+    "  arbiter scale chat --min 0 --max 4 --idle 20m --hold 5m\n"
     '  arbiter scale chat --schedule "mon-fri 08:00-20:00 Europe/Berlin = 4"\n'
     "  arbiter scale chat --schedule none",
 )
@@ -42,12 +44,14 @@ def scale(
     requests: int | None,
     schedule: tuple[str, ...],
     idle: str | None,
+    hold: str | None,
     no_wait: bool,
     as_json: bool,
 ) -> None:
     """Order another number of replicas of SERVICE, or that it follows its load or the hours.
 
-    What is not named stays as it was ordered. By load there are as many replicas as the requests of
+    What is not named stays as it was ordered. With --hold, requests that come while no replica can
+    answer wait for the first that can. By load there are as many replicas as the requests of
     the last minute need; one is drained when none of the last five minutes needed it. Exits 0 when
     as many answer as should now.
     """
@@ -55,8 +59,9 @@ def scale(
     from arbiter.errors import ArbiterError
     from arbiter.scaling import Scaling
 
-    asked = Asked(least, most, requests, schedule, idle)
-    if (replicas is None) != bool(asked):
+    asked = Asked(least, most, requests, schedule, idle, hold)
+    follows = bool(dataclasses.replace(asked, hold=None))
+    if (replicas is not None and follows) or (replicas is None and not asked):
         raise ArbiterError(
             "say either --replicas N, or what the number follows",
             "see: arbiter scale --help",
@@ -66,11 +71,12 @@ def scale(
         known = session.ordered(service)
         if known.down:
             raise ArbiterError(f"{service} is ordered down", f"arbiter launch {known.profile}")
-        scaling, number = None, replicas
-        if replicas is None:
-            scaling = asked.over(known.scaling or Scaling(min=known.replicas))
-            refuse_what_needs_the_gateway(settings, scaling)
-            number = first_number(scaling, known.replicas, session.clock.now())
-        assert number is not None
-        session.scale(service, number, scaling)
+        before = known.scaling or Scaling(min=known.replicas)
+        if replicas is not None:
+            before = Scaling(min=replicas, hold_s=before.hold_s)
+        scaling = asked.over(before)
+        refuse_what_needs_the_gateway(settings, scaling)
+        number = first_number(scaling, known.replicas, session.clock.now())
+        plain = scaling == Scaling(min=number)
+        session.scale(service, number, None if plain else scaling)
         ctx.exit(working.wait_until_up(session, service, wait=not no_wait, as_json=as_json))

@@ -45,6 +45,10 @@ def scaling_options(command: Command) -> Command:
             "--idle", metavar="SPAN",
             help="With --min 0: without a request for so long, the last is ended.  [default: 15m]",
         ),
+        click.option(
+            "--hold", metavar="SPAN",
+            help="So long a request waits while no replica can answer; 0: a 503.  [default: 0]",
+        ),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -60,9 +64,10 @@ class Asked:
     requests: int | None
     schedule: tuple[str, ...]
     idle: str | None
+    hold: str | None
 
     def __bool__(self) -> bool:
-        given = (self.least, self.most, self.requests, self.idle)
+        given = (self.least, self.most, self.requests, self.idle, self.hold)
         return bool(self.schedule) or any(one is not None for one in given)
 
     def over(self, base: Scaling) -> Scaling:
@@ -76,6 +81,7 @@ class Asked:
             "max": self.most,
             "requests_per_replica": self.requests,
             "idle_s": None if self.idle is None else seconds(self.idle),
+            "hold_s": None if self.hold is None else seconds(self.hold),
             "schedule": self._windows(),
         }
         given = {name: value for name, value in changes.items() if value is not None}
@@ -104,21 +110,23 @@ def first_number(scaling: Scaling, present: int, now: datetime) -> int:
     return target(now, scaling, present, 1.0, (), local, Reaction()).replicas
 
 
-def refuse_what_needs_the_gateway(settings: Settings, scaling: Scaling | None) -> None:
-    """Without a gateway nobody sees that a request came.
+def refuse_what_needs_the_gateway(settings: Settings, scaling: Scaling) -> None:
+    """Without a gateway nobody sees that a request came, and none can wait.
 
     Raises:
-        ArbiterError: the service could not be woken.
+        ArbiterError: the order needs it, and it is switched off.
     """
     from arbiter.errors import ArbiterError
 
-    if (
-        scaling is not None
-        and scaling.min == 0
-        and scaling.by_load
-        and not settings.gateway.enabled
-    ):
+    if settings.gateway.enabled:
+        return
+    if scaling.min == 0 and scaling.by_load:
         raise ArbiterError(
             "a service at zero is woken by the gateway, which is switched off",
             "use --min 1, or set gateway.enabled = true",
+        )
+    if scaling.hold_s:
+        raise ArbiterError(
+            "requests wait at the gateway, which is switched off",
+            "leave out --hold, or set gateway.enabled = true",
         )

@@ -135,7 +135,8 @@ class _Connection(http.client.HTTPConnection):
 
 def _host(told: Mapping[str, Any]) -> tuple[Address, Host]:
     """A number that is zero is left out by Envoy."""
-    place = told["address"]["socket_address"]
+    address = told["address"]
+    place = address.get("socket_address") or {"address": address["pipe"]["path"], "port_value": 0}
     figures = {one["name"]: int(one.get("value", 0)) for one in told.get("stats", ())}
     health = told.get("health_status", {})
     troubles = {name for name, value in health.items() if value is True}

@@ -19,6 +19,9 @@ class BackendState(StrEnum):
     SERVING = "serving"  # requests, while its /health answers
     DRAINING = "draining"  # no new request; what it answers goes on to its end
     STANDBY = "standby"  # requests only while no serving backend is healthy: an external API
+    WAITING = (
+        "waiting"  # the same, of requests that wait there until one is: the gateway's own room
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Backend:
         url: base URL without a path ("http://10.1.2.3:8000"); "/v1" at its end is allowed.
         key: what this server wants to see as a bearer token; None sends none. Never a client's.
         model: the name under which it lists its model, None when not known.
+        hold_s, most_held: of the waiting room alone: for so many seconds it holds a request of this
+            service, and so many at a time; 0 seconds is no room, and then it only names the model.
     """
 
     cluster: str
@@ -37,6 +42,21 @@ class Backend:
     key: str | None = field(default=None, repr=False)
     model: str | None = None
     state: BackendState = BackendState.SERVING
+    hold_s: float = 0.0
+    most_held: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether requests may wait there."""
+        return self.state is BackendState.WAITING and self.hold_s > 0
+
+
+def waiting_room(model: str | None, hold_s: float, most_held: int) -> Backend:
+    """Where a service's requests wait while no replica is healthy; also what names its model.
+
+    Without it a model would be unknown while nothing runs, and asking for it a 404.
+    """
+    return Backend("waiting-room", "", None, model, BackendState.WAITING, hold_s, most_held)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Envoy's clusters and their endpoints, as plain data. Pure.
 
 Each service is one cluster of its name, with its endpoints in a file of its own, so that a change
-to one service touches no other. Where a service has a backend on standby, two clusters more lead
-to it.
+to one service touches no other. Where a service has a backend on standby, or holds requests, two
+clusters more lead there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from arbiter.errors import GatewayError
 from arbiter.gateway.addresses import Addresses, Services, address_of, target
 from arbiter.gateway.base import Backend, BackendState
 from arbiter.gateway.boot import METADATA, Json, from_file, header
+from arbiter.gateway.waiting import SOCKET, held_as
 
 _TYPE = "type.googleapis.com/envoy"
 _PROTOCOL = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -20,6 +21,10 @@ _CLUSTER = f"{_TYPE}.config.cluster.v3.Cluster"
 _NO_LIMIT = 100_000
 _ANY_SHARE = 1_000_000  # percent: one healthy replica of 10,000 takes all requests
 _TCP_USER_TIMEOUT_MS = 8_000
+
+
+HELPING = (BackendState.STANDBY, BackendState.WAITING)
+"""States of what is no replica."""
 
 
 def endpoints_file(service: str) -> str:
@@ -32,20 +37,31 @@ def standby(service: str) -> str:
     return f"{service}.standby"
 
 
+def waiting(service: str) -> str:
+    """The cluster of a service's requests that wait."""
+    return f"{service}.waiting"
+
+
 def either(service: str) -> str:
-    """The cluster that goes to standby when no replica is healthy."""
+    """The cluster that goes to standby, or waits, when no replica is healthy."""
     return f"{service}.either"
 
 
 def cluster_names(services: Services) -> set[str]:
     """Every cluster that these services need."""
-    more = {service for service, backends in services.items() if helped(backends)}
-    return {*services, *map(standby, more), *map(either, more)}
+    more = {service: helper(service, backends) for service, backends in services.items()}
+    helpers = {service: name for service, name in more.items() if name is not None}
+    return {*services, *helpers.values(), *map(either, helpers)}
 
 
-def helped(backends: Sequence[Backend]) -> bool:
-    """Whether one of them is on standby."""
-    return any(one.state is BackendState.STANDBY for one in backends)
+def helper(service: str, backends: Sequence[Backend]) -> str | None:
+    """The cluster that is asked while no replica is healthy; None where there is none.
+
+    An external API answers at once, so nothing waits where there is one.
+    """
+    if any(one.state is BackendState.STANDBY for one in backends):
+        return standby(service)
+    return waiting(service) if any(one.holds for one in backends) else None
 
 
 # --- endpoints ------------------------------------------------------------------------------
@@ -62,7 +78,7 @@ def assignment(service: str, backends: Sequence[Backend], addresses: Addresses) 
     endpoints = []
     seen: dict[tuple[str, int], str] = {}
     for backend in sorted(backends, key=lambda one: one.cluster):
-        if backend.state is BackendState.STANDBY:
+        if backend.state in HELPING:
             continue
         address = address_of(backend, addresses)
         if address in seen:
@@ -104,11 +120,17 @@ def clusters(folder: str, service: str, backends: Sequence[Backend], trusted: st
         GatewayError: more than one of its backends is on standby.
     """
     own = _replicas(folder, service, trusted)
-    waiting = [one for one in backends if one.state is BackendState.STANDBY]
-    if len(waiting) > 1:
+    external = [one for one in backends if one.state is BackendState.STANDBY]
+    if len(external) > 1:
         raise GatewayError(f"{service} has more than one backend on standby")
-    if not waiting:
+    name = helper(service, backends)
+    if name is None:
         return [own]
+    help_ = (
+        _external(service, external[0], trusted)
+        if external
+        else _room(service, next(one for one in backends if one.holds))
+    )
     both = {
         "@type": _CLUSTER,
         "name": either(service),
@@ -122,11 +144,11 @@ def clusters(folder: str, service: str, backends: Sequence[Backend], trusted: st
             "name": "envoy.clusters.aggregate",
             "typed_config": {
                 "@type": f"{_TYPE}.extensions.clusters.aggregate.v3.ClusterConfig",
-                "clusters": [service, standby(service)],
+                "clusters": [service, name],
             },
         },
     }
-    return [own, _external(service, waiting[0], trusted), both]
+    return [own, help_, both]
 
 
 def _replicas(folder: str, service: str, trusted: str) -> Json:
@@ -191,6 +213,27 @@ def _external(service: str, backend: Backend, trusted: str) -> Json:
         "dns_lookup_family": "ALL",
         "load_assignment": {
             "cluster_name": standby(service),
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
+    }
+
+
+def _room(service: str, backend: Backend) -> Json:
+    """A socket beside the folder that Envoy is started in. What is held there is told as a key."""
+    ticket = held_as(service, backend.hold_s, backend.most_held)
+    endpoint = {
+        "endpoint": {"address": {"pipe": {"path": f"../{SOCKET}"}}},
+        "metadata": {"filter_metadata": {METADATA: {"authorization": f"Bearer {ticket}"}}},
+    }
+    return {
+        "@type": _CLUSTER,
+        "name": waiting(service),
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "circuit_breakers": _without_limits(),
+        "typed_extension_protocol_options": {_PROTOCOL: _protocol()},
+        "load_assignment": {
+            "cluster_name": waiting(service),
             "endpoints": [{"lb_endpoints": [endpoint]}],
         },
     }

@@ -21,8 +21,9 @@ from arbiter.gateway.addresses import address_of, target
 from arbiter.gateway.admin import Host
 from arbiter.gateway.base import Backend, BackendState, Counts, GatewayHealth
 from arbiter.gateway.boot import CLUSTERS_FILE, ROUTES, ROUTES_FILE, bootstrap
-from arbiter.gateway.clusters import cluster_names, endpoints_file, standby
+from arbiter.gateway.clusters import HELPING, cluster_names, endpoints_file, standby, waiting
 from arbiter.gateway.process import Run, Runs, Wanted
+from arbiter.gateway.room import Room
 from arbiter.gateway.state import State
 from arbiter.gateway.tally import FIGURES, Tally, numbers
 
@@ -101,6 +102,7 @@ class EnvoyGateway:
         self._addresses = self._state.addresses()
         self._tally = Tally(self._state)
         self._runs = Runs(self._state.path, drain_s, self._tally.keep)
+        self._room = Room(self._state.path)
         self._error: str | None = None
 
     # --- the process ----------------------------------------------------------------------------
@@ -120,6 +122,7 @@ class EnvoyGateway:
                     self._runs.ensure(wanted)
                     self._apply(self._state.services())
                 self._runs.retire()
+                self._room.ensure(needed=_any_holds(self._state.services()))
 
     def _wanted(self) -> Wanted:
         tls = self._tls and (str(self._tls[0].absolute()), str(self._tls[1].absolute()))
@@ -151,6 +154,7 @@ class EnvoyGateway:
         with self._state.locked():
             for run in self._runs.alive():
                 run.end()
+            self._room.stop()
 
     # --- services -------------------------------------------------------------------------------
 
@@ -164,6 +168,8 @@ class EnvoyGateway:
             services = self._state.services()
             wanted = tuple(sorted(backends, key=lambda one: one.cluster))
             held = _held(services.get(service, ()), wanted)
+            if _any_holds({service: wanted}):
+                self._room.ensure(needed=True)
             if held != wanted and self._runs.newest() is not None:
                 self._apply({**services, service: held})
                 self._await_another(service, held, wanted)
@@ -205,10 +211,12 @@ class EnvoyGateway:
         active = Counter[str]()
         for run in runs:
             for name, hosts in run.admin.hosts().items():
-                active[name.removesuffix(".standby")] += sum(one.active for one in hosts.values())
+                active[name] += sum(one.active for one in hosts.values())
         return {
             service: Counts(
-                **{name: total[service, name] for name in FIGURES}, active=active[service]
+                **{name: total[service, name] for name in FIGURES},
+                active=active[service] + active[standby(service)] + active[waiting(service)],
+                held=active[waiting(service)],
             )
             for service in self._state.services()
         }
@@ -300,8 +308,8 @@ class EnvoyGateway:
         known = [one for one in self._state.services().get(service, ()) if one.cluster == cluster]
         if not known:
             return []
-        if known[0].state is BackendState.STANDBY:
-            place, envoys = None, standby(service)
+        if known[0].state in HELPING:
+            place, envoys = None, f"{service}.{known[0].state}"
         else:
             self._resolved({service: tuple(known)})
             place, envoys = address_of(known[0], self._addresses), service
@@ -315,9 +323,9 @@ class EnvoyGateway:
         """Addresses of the hosts that have names; one that cannot be looked up keeps its last."""
         for backends in services.values():
             for backend in backends:
-                host, port, _ = target(backend)
-                if backend.state is BackendState.STANDBY:
+                if backend.state in HELPING:
                     continue  # Envoy looks it up
+                host, port, _ = target(backend)
                 with suppress(OSError):
                     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                     self._addresses[host] = str(found[0][4][0])
@@ -352,6 +360,11 @@ def _held(before: Sequence[Backend], wanted: Sequence[Backend]) -> tuple[Backend
         else one
         for one in wanted
     )
+
+
+def _any_holds(services: Mapping[str, Sequence[Backend]]) -> bool:
+    """Whether requests of one of these services may wait."""
+    return any(one.holds for backends in services.values() for one in backends)
 
 
 def _refusals(run: Run) -> int:

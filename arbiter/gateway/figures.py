@@ -75,8 +75,14 @@ def collect(gateway: Gateway) -> list[Figure]:
             ),
             Figure(
                 "arbiter_gateway_active",
-                "Requests being answered now.",
+                "Requests being answered now, or waiting for a replica.",
                 passed.active,
+                labels=labels,
+            ),
+            Figure(
+                "arbiter_gateway_held",
+                "Requests waiting for a replica that can answer.",
+                passed.held,
                 labels=labels,
             ),
         ]

@@ -9,7 +9,8 @@ from typing import Any
 from arbiter.gateway.addresses import Services
 from arbiter.gateway.base import Backend
 from arbiter.gateway.boot import METADATA, MODEL_FILTER, ROUTES, Json, header
-from arbiter.gateway.clusters import either, helped
+from arbiter.gateway.clusters import either, helper
+from arbiter.gateway.waiting import SINCE
 
 _TYPE = "type.googleapis.com/envoy"
 
@@ -43,8 +44,8 @@ def routes(services: Services, keys: Sequence[str]) -> Json:
 
 
 def _to(service: str, backends: Sequence[Backend], match: Json) -> Json:
-    has_help = helped(backends)
-    return {
+    has_help = helper(service, backends) is not None
+    route: Json = {
         "name": service,
         "stat_prefix": service,
         "match": match,
@@ -55,6 +56,9 @@ def _to(service: str, backends: Sequence[Backend], match: Json) -> Json:
             "auto_host_rewrite": has_help,
         },
     }
+    if any(one.holds for one in backends):
+        route["request_headers_to_add"] = [header(SINCE, "%START_TIME(%s.%3f)%")]
+    return route
 
 
 def _plain(services: Services, shown: Sequence[Json]) -> list[Json]:

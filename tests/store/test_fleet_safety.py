@@ -57,7 +57,7 @@ def test_a_drained_replica_ends_when_it_is_idle_and_not_before(bench: Bench) -> 
     gateway(bench).requests.clear()
     bench.tick(3, seconds=1)
     assert fake(bench).terminated == (old,)
-    assert {one.cluster for one in gateway(bench).services["chat"]} == {new}
+    assert {one.cluster for one in gateway(bench).services["chat"]} == {new, "waiting-room"}
 
 
 def test_a_drain_that_never_ends_is_cut_when_its_time_is_up(bench: Bench) -> None:

@@ -74,6 +74,7 @@ def test_what_is_not_named_stays_and_replicas_end_all_of_it(machine: Machine) ->
         "schedule": ["daily 00:00-24:00 UTC = 2"],
         "requests_per_replica": 9,
         "idle_s": 900.0,
+        "hold_s": 0.0,
     }
     machine.arbiter("scale", "tiny", "--schedule", "none", "--no-wait")
     assert ordered(machine).scaling.schedule == ()  # type: ignore[union-attr]
@@ -109,6 +110,7 @@ def test_every_order_is_an_event(machine: Machine) -> None:
         (["--min", "3", "--max", "2"], "--max 2 is below --min 3; raise --max"),
         (["--min", "0"], "with --min 0 alone the service would never run"),
         (["--min", "0", "--max", "2"], "woken by the gateway, which is switched off"),
+        (["--hold", "60s"], "requests wait at the gateway, which is switched off"),
         (["--requests-per-replica", "4"], "means nothing without an upper bound"),
         (["--max", "2", "--idle", "soon"], "'soon' is no span"),
         (["--schedule", "weekdays = 3"], "'weekdays = 3' is no schedule; write it like: mon-fri"),

@@ -74,7 +74,7 @@ def test_a_failing_one_changes_nothing() -> None:
 def test_figures_are_plain_numbers_by_service() -> None:
     gateway = started()
     gateway.serve("svc", [A])
-    gateway.passed["svc"] = Counts(requests=9, errors=1, retried=2, cut=3, active=4)
+    gateway.passed["svc"] = Counts(requests=9, errors=1, retried=2, cut=3, active=4, held=1)
     found = {(one.name, one.labels.get("service")): one.value for one in collect(gateway)}
     assert found == {
         (UP, None): 1,
@@ -85,6 +85,7 @@ def test_figures_are_plain_numbers_by_service() -> None:
         ("arbiter_gateway_retried", "svc"): 2,
         ("arbiter_gateway_cut", "svc"): 3,
         ("arbiter_gateway_active", "svc"): 4,
+        ("arbiter_gateway_held", "svc"): 1,
     }
 
 
