@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import is_
+from itertools import compress, count
+from operator import is_not
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -29,4 +30,4 @@ def difference(before: Sequence[_T], after: Sequence[_T]) -> tuple[list[_T], lis
 
 def moved(before: Sequence[object], after: Sequence[object]) -> list[int]:
     """The places at which two sequences of one length hold different objects."""
-    return [n for n, same in enumerate(map(is_, before, after)) if not same]
+    return list(compress(count(), map(is_not, before, after)))

@@ -101,8 +101,9 @@ class Trial:
         moved = gate.moves(new, memory.past)
         slipped = self._slipped(offers, moved)
         here = self._here(offers, news[0], new) | {_part(one.offer) for one in suspects}
+        parts = {(region, purchase.value) for region, purchase in covered}
         closed = self._hold_parts(slipped, offers)
-        closed |= self._hold_emptied({(r, p.value) for r, p in covered}, here)
+        closed |= self._hold_emptied(parts, here)
         alone = [one for one in suspects if _part(one.offer) not in slipped]
         singles = self._doubts([one for one in moved if _part(one.offer) not in slipped], alone)
         held, stand_ins = self._hold_singles(singles)
@@ -114,16 +115,18 @@ class Trial:
             if _part(one) in closed or (held and series_key(one) in held)
         )
         through = self._through(offers, news, out, stand_ins, pardoned)
-        self._carry_over(here | {(r, p.value) for r, p in covered})
+        self._carry_over(here | parts)
         memory.cases = update_cases(self._connection, memory.cases, self._after, self._now)
         memory.past.update(
             (series_key(one), one.price.micros) for one in (*new, *pardoned) if id(one) not in out
         )
-        gone = {(r, p.value) for r, p in covered} - here - closed
+        gone = parts - here - closed
         memory.present = (memory.present - gone) | here
         memory.last, memory.covered = offers, covered
         memory.doubted, memory.through, memory.stand_ins = out, through, stand_ins
-        seen = frozenset(one for one in covered if (one[0], one[1].value) not in closed)
+        seen = covered
+        if closed:
+            seen = frozenset(one for one in covered if (one[0], one[1].value) not in closed)
         return Judged(through, seen, self._account())
 
     def _here(

@@ -20,6 +20,7 @@ from arbiter.prices.question import asked, asked_at
 from arbiter.regions import load_atlas
 from arbiter.sovereignty import Rule
 from arbiter.store.engine import Store
+from arbiter.store.instants import EPOCH_2000
 
 NOW = datetime.fromtimestamp(END, UTC)
 
@@ -108,8 +109,8 @@ class _Base(DeclarativeBase):
 class _Change(_Base):
     __tablename__ = "price_change"
     series_id: Mapped[int] = mapped_column(primary_key=True)
-    valid_from: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    valid_to: Mapped[int | None] = mapped_column(BigInteger)
+    valid_from: Mapped[int] = mapped_column("from_2000", primary_key=True)
+    valid_to: Mapped[int | None] = mapped_column("to_2000")
     price_micros: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -144,7 +145,16 @@ class Orm:
                 .where(_Change.series_id == self._truth.one.id)
                 .order_by(_Change.valid_from)
             ).all()
-            return steps_of([(one.valid_from, one.valid_to, one.price_micros) for one in found])
+            return steps_of(
+                [
+                    (
+                        one.valid_from + EPOCH_2000,
+                        None if one.valid_to is None else one.valid_to + EPOCH_2000,
+                        one.price_micros,
+                    )
+                    for one in found
+                ]
+            )
 
     def cheapest(self) -> list[float]:
         """Per GPU-hour."""

@@ -28,6 +28,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from arbiter.store import bulk
 from arbiter.store.engine import Store
+from arbiter.store.instants import EPOCH_2000
 from arbiter.store.polls import PollRow, write_poll
 from arbiter.store.spool import PastPrices, SeriesFacts
 from arbiter.store.tables import coverage, price_now, series
@@ -185,9 +186,9 @@ def _stand(connection: Connection, year: Year, standing: Ints) -> None:
     ids = [row[0] for row in connection.execute(select(series.c.id).order_by(series.c.id))]
     if ids != [one.id for one in year.series]:
         raise AssertionError("the import has numbered the series otherwise")
-    rows = [{"i": i, "f": f, "m": m} for i, f, _, m in standing.tolist()]
+    rows = [{"i": i, "f": f, "s": f - EPOCH_2000, "m": m} for i, f, _, m in standing.tolist()]
     connection.execute(
-        text("INSERT INTO price_change (series_id, valid_from, price_micros) VALUES (:i, :f, :m)"),
+        text("INSERT INTO price_change (series_id, from_2000, price_micros) VALUES (:i, :s, :m)"),
         rows,
     )
     connection.execute(

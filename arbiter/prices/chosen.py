@@ -302,7 +302,8 @@ def _explain(market: Market, question: Question) -> None:
         folded = {_folded(one): one for one in recorded}
         for name in names:
             if name not in recorded:
-                near = get_close_matches(_folded(name), folded, n=1)
+                begun = [one for one in folded if one.startswith(_folded(name))]
+                near = begun or get_close_matches(_folded(name), folded, n=1)
                 hint = f"did you mean {folded[near[0]]}?" if near else _some_of(recorded)
                 raise UnknownName(f"no price of {word} {name!r} is recorded", hint)
     for code in question.countries:

@@ -1,4 +1,4 @@
 """The only SQL of the project: prices, fleet and journal on SQLite or PostgreSQL."""
 
-SCHEMA = "0010"
+SCHEMA = "0011"
 """The newest migration: the quick read path compares it without importing Alembic."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
+from arbiter.store.instants import EPOCH_2000
 from arbiter.store.lines import Lines, Part
 from arbiter.store.tables import price_day, series
 
@@ -28,7 +29,13 @@ SEEN_S = 3600
 
 _FEW = 5_000  # series that are named one by one; more are read by scanning what lies between
 _STANDS = ("c.series_id", "c.valid_from", str(OPEN), "c.price_micros")
-_INTERVAL = ("c.series_id", "c.valid_from", f"COALESCE(c.valid_to, {OPEN})", "c.price_micros")
+_EPOCH = f"CAST({EPOCH_2000} AS BIGINT)"  # as an integer of 4 bytes the sum would end in 2038
+_INTERVAL = (
+    "c.series_id",
+    f"c.from_2000 + {_EPOCH}",
+    f"COALESCE(c.to_2000 + {_EPOCH}, {OPEN})",
+    "c.price_micros",
+)
 
 
 def known(connection: Connection, column: str) -> list[str]:
@@ -40,10 +47,10 @@ def known(connection: Connection, column: str) -> list[str]:
 def reach(connection: Connection, ids: Sequence[int]) -> tuple[int, int] | None:
     """When the first and the newest recorded price of these series began; None without any."""
     first, last = connection.exec_driver_sql(
-        "SELECT MIN(c.valid_from), MAX(c.valid_from) FROM price_change c"  # noqa: S608
+        "SELECT MIN(c.from_2000), MAX(c.from_2000) FROM price_change c"  # noqa: S608
         f" WHERE {_among('c.series_id', ids)}"
     ).one()
-    return None if first is None else (first, last)
+    return None if first is None else (first + EPOCH_2000, last + EPOCH_2000)
 
 
 def intervals(connection: Connection, ids: Sequence[int], begin: int, end: int) -> Ints:
@@ -64,7 +71,7 @@ def intervals(connection: Connection, ids: Sequence[int], begin: int, end: int) 
         connection,
         _INTERVAL,
         f"FROM price_change c WHERE {_among('c.series_id', ids)}"
-        f" AND c.valid_from >= {int(begin)} AND c.valid_from < {int(end)}",
+        f" AND c.from_2000 >= {int(begin) - EPOCH_2000} AND c.from_2000 < {int(end) - EPOCH_2000}",
     )
     return _ordered(np.concatenate((carried, inside)), ids)
 
@@ -135,17 +142,17 @@ def built_days(connection: Connection, ids: Sequence[int], first_day: int, until
 
 def _newest_before(connection: Connection, ids: Sequence[int], instant: int) -> str:
     """One search in the index for each series, however long its history is."""
-    before = f"p.series_id = s.id AND p.valid_from <= {int(instant)}"
+    before = f"p.series_id = s.id AND p.from_2000 <= {int(instant) - EPOCH_2000}"
     if connection.dialect.name == "postgresql":
         return (
             f"FROM {_numbers(ids)} s(id) CROSS JOIN LATERAL (SELECT * FROM price_change p"  # noqa: S608
-            f" WHERE {before} ORDER BY p.valid_from DESC LIMIT 1) c"
+            f" WHERE {before} ORDER BY p.from_2000 DESC LIMIT 1) c"
         )
     # CROSS JOIN: SQLite would else go through the whole history to find its series.
     return (
         f"FROM series s CROSS JOIN price_change c"  # noqa: S608
         f" WHERE {_among('s.id', ids)} AND c.series_id = s.id"
-        f" AND c.valid_from = (SELECT MAX(p.valid_from) FROM price_change p WHERE {before})"
+        f" AND c.from_2000 = (SELECT MAX(p.from_2000) FROM price_change p WHERE {before})"
     )
 
 

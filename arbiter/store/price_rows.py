@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from arbiter.store.instants import EPOCH_2000
+
 CLOCK_STEP_S = 3600
 """Seconds by which a clock may be set back and still be the same clock. Beyond that, one of the
 two was wrong, and the present one is believed for the age of quotes."""
@@ -38,10 +40,11 @@ def close(connection: Connection, rows: Sequence[Closed]) -> None:
     _run(
         connection,
         rows,
-        "UPDATE price_change SET valid_to = ? WHERE series_id = ? AND valid_from = ?",
-        "UPDATE price_change c SET valid_to = n.until"
+        f"UPDATE price_change SET to_2000 = ? - {EPOCH_2000}"  # noqa: S608
+        f" WHERE series_id = ? AND from_2000 = ? - {EPOCH_2000}",
+        f"UPDATE price_change c SET to_2000 = n.until - {EPOCH_2000}"  # noqa: S608
         " FROM unnest(%s::bigint[], %s::integer[], %s::bigint[]) n(until, id, since)"
-        " WHERE c.series_id = n.id AND c.valid_from = n.since",
+        f" WHERE c.series_id = n.id AND c.from_2000 = n.since - {EPOCH_2000}",
     )
 
 
@@ -50,9 +53,11 @@ def append(connection: Connection, rows: Sequence[Opened]) -> None:
     _run(
         connection,
         [row[:3] for row in rows],
-        "INSERT INTO price_change (series_id, valid_from, price_micros) VALUES (?, ?, ?)",
-        "INSERT INTO price_change (series_id, valid_from, price_micros)"
-        " SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::bigint[])",
+        "INSERT INTO price_change (series_id, from_2000, price_micros)"  # noqa: S608
+        f" VALUES (?, ? - {EPOCH_2000}, ?)",
+        "INSERT INTO price_change (series_id, from_2000, price_micros)"  # noqa: S608
+        f" SELECT id, since - {EPOCH_2000}, micros"
+        " FROM unnest(%s::integer[], %s::bigint[], %s::bigint[]) n(id, since, micros)",
     )
 
 

@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 from arbiter.settings import RetentionSettings
 from arbiter.store.engine import Store
+from arbiter.store.instants import EPOCH_2000
 from arbiter.store.prices import alone
 from arbiter.store.rollups import DAY_S
 from arbiter.store.served import SPAN_S
@@ -186,7 +187,7 @@ def _old(place: tuple[int, int], cutoff: int) -> Any:
     """The next price changes that may go, behind a place in the table."""
     change, newer = price_change.c, price_change.alias("newer")
     built_until = (
-        select((func.max(price_day.c.day) + 1) * DAY_S)
+        select((func.max(price_day.c.day) + 1) * DAY_S - EPOCH_2000)  # as the column counts
         .where(price_day.c.series_id == change.series_id)
         .scalar_subquery()
     )

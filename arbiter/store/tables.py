@@ -1,21 +1,18 @@
 """The schema, as SQLAlchemy Core tables. Rows stay plain, so that a BI tool can read them.
 
-Prices: whole seconds since 1970 UTC and integers of a millionth of the currency, which keeps a
-change row near 24 bytes. Journal: timestamps and text. Every column of a name with `_micros` is
-money in millionths of the row's (or its series') currency, per hour, for the whole instance.
+Prices: whole seconds since 1970 UTC (since 2000 in columns called `*_2000`) and integers of a
+millionth of the currency, which keeps a change row near 24 bytes. Journal: timestamps and text.
+Every column of a name with `_micros` is money in millionths of the row's (or its series') currency,
+per hour, for the whole instance.
 """
 
 from __future__ import annotations
-
-from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
     Date,
-    DateTime,
     Float,
     ForeignKey,
     Index,
@@ -24,10 +21,10 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.engine import Dialect
+
+from arbiter.store.instants import Seconds2000, UtcDateTime
 
 metadata = MetaData(
     naming_convention={
@@ -37,27 +34,6 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime on every database; SQLite itself would drop the zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a naive datetime must not be stored")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
 
 # --- prices ---------------------------------------------------------------------------------
 
@@ -79,7 +55,7 @@ series = Table(
     Index(None, "gpu", "purchase"),
 )
 
-# One row per change. `valid_to` is NULL while the price stands; a gap means that it was not sold.
+# One row per change. `to_2000` is NULL while the price stands; a gap means that it was not sold.
 # Without a foreign key: series are never deleted, and PostgreSQL would check every row of an import
 # on its own, which takes longer than writing it.
 price_change = Table(
@@ -87,8 +63,8 @@ price_change = Table(
     metadata,
     Column("series_id", Integer, primary_key=True, autoincrement=False),
     Column("import_id", Integer),  # price_import.id; NULL where arbiter's own poll saw it
-    Column("valid_from", BigInteger, primary_key=True),
-    Column("valid_to", BigInteger),
+    Column("from_2000", Seconds2000, key="valid_from", primary_key=True, autoincrement=False),
+    Column("to_2000", Seconds2000, key="valid_to"),
     Column("price_micros", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )

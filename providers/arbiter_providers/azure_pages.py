@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
-from operator import eq, is_
+from itertools import chain, compress, count
+from operator import is_, ne
 from typing import NamedTuple
 
 from arbiter.domain import Purchase
@@ -132,7 +132,7 @@ def _read(body: object, before: _Read | None, now: datetime) -> _Read:
     if before and len(known) == len(raws):
         # An unchanged row stands where it stood: to compare it costs less than to look it up.
         keys, entries = list(known), list(known.values())
-        new = [place for place, same in enumerate(map(eq, raws, keys)) if not same]
+        new = list(compress(count(), map(ne, raws, keys)))
         found = [known.get(raws[place]) or read_row(raws[place]) for place in new]
         if not any(entry is NOT_GPU for entry in found):
             changes = [(entries[place], entry) for place, entry in zip(new, found, strict=True)]

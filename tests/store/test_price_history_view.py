@@ -15,6 +15,7 @@ from sqlalchemy import inspect, text
 from arbiter.domain import Purchase
 from arbiter.store import bulk
 from arbiter.store.engine import Store
+from arbiter.store.instants import EPOCH_2000
 from arbiter.store.prices import PollRow, PriceBook
 from arbiter.store.spool import PastPrices, SeriesFacts
 from arbiter.testing import priced
@@ -102,23 +103,39 @@ def test_its_rows_say_price_time_and_where_from(store: Store) -> None:
 def test_the_migration_keeps_every_price_in_both_directions(
     store: Store, database_url: str, repository: Path
 ) -> None:
-    def recorded() -> list[tuple[object, ...]]:
+    def recorded(since: str = "from_2000", until: str = "to_2000") -> list[tuple[object, ...]]:
+        query = f"SELECT series_id, import_id, {since}, {until}, price_micros FROM price_change"
         with store.read() as connection:
-            rows = connection.execute(text("SELECT * FROM price_change ORDER BY valid_from"))
+            return [tuple(row) for row in connection.execute(text(f"{query} ORDER BY {since}"))]
+
+    def viewed() -> list[tuple[object, ...]]:
+        with store.read() as connection:
+            rows = connection.execute(text("SELECT * FROM price_history_v1 ORDER BY valid_from"))
             return [tuple(row) for row in rows]
 
-    before = recorded()
+    def downgrade(revision: str) -> None:
+        with store.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, revision)
+
+    before, seen = recorded(), viewed()
+    assert len(before) == len(seen) == 2
+    since_1970 = [
+        (row[0], row[1], *(None if at is None else at + EPOCH_2000 for at in row[2:4]), row[4])
+        for row in before
+    ]
     config = Config()
     config.set_main_option("script_location", str(repository / "migrations"))
-    with store.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0002")
-    assert len(before) == 2
-    assert recorded() == before
+    downgrade("0010")
+    assert recorded("valid_from", "valid_to") == since_1970
+    assert viewed() == seen
+    downgrade("0002")
+    assert recorded("valid_from", "valid_to") == since_1970
     keys = inspect(store.engine).get_foreign_keys("price_change")
     assert [key["referred_table"] for key in keys] == ["series"]
     assert "price_history_v1" not in inspect(store.engine).get_view_names()
     Store(database_url).close()
     assert recorded() == before
+    assert viewed() == seen
     assert inspect(store.engine).get_foreign_keys("price_change") == []
     assert "price_history_v1" in inspect(store.engine).get_view_names()

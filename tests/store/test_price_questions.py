@@ -260,6 +260,7 @@ def test_every_filter_and_all_of_them(wide: Store, typed: dict[str, Any], series
     [
         ({"gpu": "H10O"}, "no price of GPU 'H10O' is recorded; did you mean H100?"),
         ({"gpu": "h1oo"}, "no price of GPU 'h1oo' is recorded; did you mean H100?"),
+        ({"gpu": "L"}, "no price of GPU 'L' is recorded; did you mean L4?"),
         ({"countries": ["UK"]}, "no price in a country 'UK' is recorded; did you mean GB?"),
         ({"gpu": "B200"}, "no price of GPU 'B200' is recorded; there are H100, L4"),
         ({"providers": ["scalway"]}, "did you mean scaleway?"),

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from checkout import REPOSITORY, is_text, project_files
 
+from arbiter.store import SCHEMA
+
 LONGEST = 500
 READ_BY_PEOPLE = {".py", ".md", ".j2", ".css", ".js", ".toml", ".yaml", ".yml", ".sh", ".mako", ""}
 # Another's words, and the reference that is made from `--help` and looked things up in.
@@ -74,3 +76,16 @@ def test_no_test_is_skipped_without_a_word_on_what_to_do() -> None:
                 if reason.startswith(("'", '"', "f'", 'f"')):
                     where = f"{path}:{node.lineno}: {reason}"
                     assert re.match("f?['\"](needs |no shared data)", reason), where
+
+
+def test_migrations_follow_each_other_by_their_numbers() -> None:
+    files = sorted((REPOSITORY / "migrations" / "versions").glob("[0-9]*.py"))
+    numbers = [file.name.partition("_")[0] for file in files]
+    assert numbers == [f"{number:04}" for number in range(1, len(files) + 1)]
+    before = "None"
+    for file, number in zip(files, numbers, strict=True):
+        content = file.read_text(encoding="utf-8")
+        said = re.findall(r'^(?:down_)?revision = "?(\w+)"?$', content, re.MULTILINE)
+        assert said == [number, before], file.name
+        before = number
+    assert before == SCHEMA
