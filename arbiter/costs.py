@@ -8,8 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 
 from arbiter.calibration import Calibration, Rates
-from arbiter.commitments import Commitment
-from arbiter.domain import Candidate, Quote, Replica
+from arbiter.commitments import COMMITTED, Commitment
+from arbiter.domain import Candidate, Offer, Purchase, Quote, Replica
+from arbiter.market import rank
 from arbiter.money import MICROS, Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile
@@ -32,7 +33,8 @@ def present_costs(
         rates, demand: as of `arbiter.market.sift`.
         paid: cluster -> the commitment it stands on: it costs only what using that costs besides.
     """
-    quoted = {quote.offer.key: quote.price for quote in quotes}
+    machines = {_machine(one.offer) for one in replicas}
+    quoted = {quote.offer.key: quote.price for quote in quotes if _machine(quote.offer) in machines}
     calibration = Calibration(rates, profile.name, now)
     costs = {}
     for replica in replicas:
@@ -57,3 +59,17 @@ def within_caps(candidate: Candidate, policy: Policy) -> bool:
     price, hour, mtok = candidate.quote.price, policy.max_usd_per_hour, policy.max_usd_per_mtok
     too_dear = price is None or (hour is not None and price.micros > hour * MICROS)
     return not too_dear and (mtok is None or candidate.usd_per_mtok <= mtok)
+
+
+def _machine(offer: Offer) -> tuple[str, str, str]:
+    return offer.provider, offer.region, offer.instance_type
+
+
+def cheapest_to_buy(candidates: Sequence[Candidate], policy: Policy) -> Candidate | None:
+    """The cheapest on-demand offer at its full price: what is paid for may be used up."""
+    bought = [
+        at_full_price(one) for one in candidates if one.quote.offer.purchase is Purchase.ON_DEMAND
+    ]
+    allowed = (one for one in bought if COMMITTED not in one.marks or within_caps(one, policy))
+    found = min(allowed, key=rank, default=None)
+    return found if found is None or not found.marks else replace(found, marks=())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 
 from arbiter.calibration import Calibration, Rates
 from arbiter.commitments import COMMITTED, in_force, machine_of
@@ -91,8 +92,7 @@ def sift(
             candidates.append(result)
         else:
             refused.append(RefusedOffer(quote.offer, *result))
-    candidates.sort(key=rank)
-    return Sifted(tuple(candidates), tuple(refused))
+    return Sifted(ranked(candidates), tuple(refused))
 
 
 def demand_per_replica(
@@ -167,18 +167,33 @@ def list_offers(
     return Listed(tuple(kept), tuple(refused), marks)
 
 
-def rank(candidate: Candidate) -> tuple[Decimal, bool, int, str]:
+def ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """By `rank`; names are only made where nothing else tells two apart."""
+    rows = sorted(((_worth(one), one) for one in candidates), key=lambda row: row[0])
+    found: list[Candidate] = []
+    for _, equal in groupby(rows, key=lambda row: row[0]):
+        alike = [one for _, one in equal]
+        found += sorted(alike, key=rank) if len(alike) > 1 else alike
+    return tuple(found)
+
+
+def rank(candidate: Candidate) -> tuple[Decimal, bool, int, tuple[str, ...]]:
     """The order of preference: cost per token, then price, then name, so that ties are settled.
 
     At the same cost what bears a mark comes last: on-demand before spot without a discount.
     """
+    return (*_worth(candidate), _name(candidate.quote.offer))
+
+
+def _name(offer: Offer) -> tuple[str, ...]:
+    """What identifies it, without the cost of making its key."""
+    zone = offer.zone or "-"
+    return (offer.provider, offer.tier, offer.region, zone, offer.instance_type, offer.purchase)
+
+
+def _worth(candidate: Candidate) -> tuple[Decimal, bool, int]:
     price = candidate.quote.price
-    return (
-        candidate.usd_per_mtok,
-        bool(candidate.marks),
-        price.micros if price else 0,
-        str(candidate.quote.offer.key),
-    )
+    return candidate.usd_per_mtok, bool(candidate.marks), price.micros if price else 0
 
 
 class _Sieve:

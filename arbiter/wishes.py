@@ -12,10 +12,9 @@ from datetime import timedelta
 from decimal import Decimal
 
 from arbiter.commitments import COMMITTED, fixed, machine_of
-from arbiter.costs import at_full_price, within_caps
+from arbiter.costs import cheapest_to_buy
 from arbiter.domain import Candidate, Expected, Purchase, Replica, ReplicaState
 from arbiter.economics import expected, pays
-from arbiter.market import rank
 from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of, told_of
 from arbiter.spot.beliefs import HOUR, Beliefs, hazard_now
@@ -64,13 +63,14 @@ class Wishes:
         self._standing, self._policy = standing, policy
         self._cold_starts: dict[str, float] = {}
         self._pools: dict[str, Candidate] = {}
+        self._known: dict[str, Offered] = {}
         self._paid: list[Candidate] = []
         for candidate in standing.candidates:
             if candidate.quote.offer.purchase is Purchase.SPOT:
                 self._pools.setdefault(pool_of(candidate.quote.offer), candidate)
             elif COMMITTED in candidate.marks:
                 self._paid.append(candidate)
-        self._bought = _cheapest_to_buy(standing.candidates, policy)
+        self._bought = cheapest_to_buy(standing.candidates, policy)
         known = in_aim(up_to(standing.now, standing.machines, beliefs), standing.service, policy)
         seeds = told_of(beliefs.seeds, {**known.pools, **self._pools})
         self._beliefs = replace(known, seeds=seeds)
@@ -159,7 +159,7 @@ class Wishes:
             replicas=self._standing.replicas - len(self._fixed) - self._coming,
             knobs=knobs_of(policy),
             on_demand_cold_h=self._cold_h(self._bought),
-            offered=[self._offered(name, one) for name, one in self._pools.items()],
+            offered=self._worth_asking(),
             held=[self._held(one) for one in self._machines if one.cluster not in self._fixed]
             + self._launched,
             beliefs=self._beliefs,
@@ -167,6 +167,30 @@ class Wishes:
             on_demand=self._may_buy,
             service=self._standing.service,
         )
+
+    def _worth_asking(self) -> list[Offered]:
+        """The pools among which the best launch is.
+
+        Of those in one region in which nothing ever happened, and of which the same is told, only
+        the cheapest: they differ in nothing but the price.
+        """
+        held = {pool_of(one.offer) for one in self._machines}
+        held.update(one.pool for one in self._launched if one.pool is not None)
+        asked: list[Offered] = []
+        met: set[tuple[str, float]] = set()
+        for name, candidate in self._pools.items():  # the cheapest first
+            if name not in held and name not in self._beliefs.pools:
+                if name in self._refused:
+                    continue
+                seed = self._beliefs.seeds.get(name)
+                kind = group_of(candidate.quote.offer), seed.factor if seed else 1.0
+                if kind in met:
+                    continue
+                met.add(kind)
+            if name not in self._known:
+                self._known[name] = self._offered(name, candidate)
+            asked.append(self._known[name])
+        return asked
 
     def _offered(self, name: str, candidate: Candidate) -> Offered:
         offer = candidate.quote.offer
@@ -268,7 +292,17 @@ class Wishes:
 
     def _move(self, chosen: Candidate, figures: Expected | None = None) -> Wish | None:
         """In the place of the dearest, where the policy's bounds on moving allow it."""
-        standing, policy = self._standing, self._policy
+        dearest = self._to_move()
+        if dearest is None or chosen.usd_per_mtok > self._worth_moving(dearest):
+            return None
+        if figures is not None and not pays(figures):
+            return None
+        saving = 1 - chosen.usd_per_mtok / self._standing.costs[dearest.cluster]
+        return Wish(chosen, dearest, True, f"{saving:.0%} cheaper than {dearest.cluster}")
+
+    def _to_move(self) -> Replica | None:
+        """The dearest replica, if one may move for money now."""
+        standing = self._standing
         settled = [one for one in self._machines if self._may_move(one)]
         priced = [
             one
@@ -278,14 +312,11 @@ class Wishes:
         calm = len(settled) == len(self._machines) and not self._launched and not self._coming
         if not calm or not priced or standing.moves_left <= 0:
             return None
-        dearest = max(priced, key=lambda one: (standing.costs[one.cluster], one.cluster))
-        cost = standing.costs[dearest.cluster]
-        if chosen.usd_per_mtok > cost * (1 - policy.min_saving):
-            return None
-        if figures is not None and not pays(figures):
-            return None
-        saving = 1 - chosen.usd_per_mtok / cost
-        return Wish(chosen, dearest, True, f"{saving:.0%} cheaper than {dearest.cluster}")
+        return max(priced, key=lambda one: (standing.costs[one.cluster], one.cluster))
+
+    def _worth_moving(self, replica: Replica) -> Decimal:
+        """USD per million tokens from which down a place is worth the move."""
+        return self._standing.costs[replica.cluster] * (1 - self._policy.min_saving)
 
     def _may_move(self, replica: Replica, stays: int = 1) -> bool:
         since = replica.healthy_at
@@ -327,10 +358,20 @@ class Wishes:
         return found
 
     def _pass_over(self, step: Step) -> None:
+        """What was not granted is not asked for again, nor what cannot be granted either."""
         if step.pool is None:
             self._may_buy = False
         else:
             self._refused.add(step.pool)
+        if self._count() < self._standing.replicas + self._policy.max_spares:
+            return  # another place may still be granted as a spare
+        dearest = self._to_move()
+        most = None if dearest is None else self._worth_moving(dearest)
+        for name, candidate in self._pools.items():
+            if most is None or candidate.usd_per_mtok > most:
+                self._refused.add(name)
+        if self._bought is not None and (most is None or self._bought.usd_per_mtok > most):
+            self._may_buy = False
 
     def _is_doomed(self, replica: Replica) -> bool:
         return replica.cluster in self._standing.doomed
@@ -350,13 +391,3 @@ class Wishes:
 def _why_spare(step: Step) -> str:
     before, after = step.why.missing_before, step.why.missing_after
     return f"a spare: {before:.1%} of replicas would be missing without it, {after:.1%} with it"
-
-
-def _cheapest_to_buy(candidates: Sequence[Candidate], policy: Policy) -> Candidate | None:
-    """The cheapest on-demand offer at its full price: what is paid for may be used up."""
-    bought = [
-        at_full_price(one) for one in candidates if one.quote.offer.purchase is Purchase.ON_DEMAND
-    ]
-    allowed = (one for one in bought if COMMITTED not in one.marks or within_caps(one, policy))
-    found = min(allowed, key=rank, default=None)
-    return found if found is None or not found.marks else replace(found, marks=())
