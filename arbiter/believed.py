@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from arbiter.domain import Offer, Purchase
 from arbiter.pools import group_of, pool_of, told_of
-from arbiter.spot.beliefs import HOUR, Beliefs, hazard, unseen_h
+from arbiter.spot.beliefs import HOUR, Beliefs, hazard_now
 from arbiter.spot.cold import cold_s, places
 from arbiter.spot.goal import Goal
 from arbiter.spot.priors import Seed
@@ -112,13 +112,12 @@ def _row(beliefs: Beliefs, name: str, region: str, at: datetime) -> Believed:
     factor, seed = beliefs.factors.of(name, region), beliefs.seeds.get(name)
     since = pool.up_since if pool.up_since is not None else pool.down_since
     age_h = max(0.0, now - since) / HOUR if since is not None else 0.0
-    run_h = age_h if pool.up else unseen_h(pool, now)
     told = None if seed is None else _told(seed)
     return Believed(
         name,
         pool.up,
         age_h,
-        hazard(run_h, factor),
+        hazard_now(beliefs, name, region, now),
         factor,
         name in beliefs.pools,
         told,

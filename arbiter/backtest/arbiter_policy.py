@@ -67,9 +67,11 @@ class Arbiter:
             if not view.attempts:
                 break
             given = yield Probe(self._number[name])
-            if given and not self._beliefs.pool(name).up:
+            before = self._beliefs.pool(name)
+            self._heard(view, name, bool(given), self._held_in(name, held))
+            after = self._beliefs.pool(name)
+            if after.up != before.up or after.shrunk_since != before.shrunk_since:
                 self._decide_at = view.tick
-            self._heard(view, name, bool(given), 0)
         if self._decide_at <= view.tick:
             yield from self._decide(view, held)
         self._standing = held
@@ -132,14 +134,17 @@ class Arbiter:
             held.append(bought)
             return None
         assert step.pool is not None
-        zone = self._number[step.pool]
-        given = yield Launch(zone)
-        self._heard(view, step.pool, given is not None, sum(one.zone == zone for one in held))
+        given = yield Launch(self._number[step.pool])
+        self._heard(view, step.pool, given is not None, self._held_in(step.pool, held))
         if isinstance(given, Instance):
             held.append(given)
         else:
             refused.add(step.pool)
         return None
+
+    def _held_in(self, pool: str, held: Sequence[Instance]) -> int:
+        zone = self._number[pool]
+        return sum(one.zone == zone for one in held)
 
     def _heard(self, view: View, pool: str, given: bool, held: int) -> None:
         zone = self._setting.zones[self._number[pool]]

@@ -11,6 +11,11 @@ The factor of a pool is a ratio of losses seen to losses expected, Gamma-Poisson
 factor of its region, that to the one over all regions, and that to 1; old evidence decays. Where
 its provider says how often it takes machines away, its hazard is that seed's times the shape's
 from the start, and what is learnt is by how much that is wrong.
+
+A pool that had room beyond what we hold, and has none any more, is shrinking, and takes machines
+away much sooner. That hazard has a shape and a factor of its own, by the time since it shrank:
+
+    hazard(since) = factor x (SHRUNK_SHAPE / (since + SHRUNK_YOUNG_H) + FLOOR)
 """
 
 from __future__ import annotations
@@ -37,6 +42,16 @@ FLOOR = 0.03
 
 YOUNG_H = 0.4
 """Hours of age below which the hazard hardly rises any more."""
+
+ROOMY = 0.4
+"""Share of the hazard that is left where a pool was just seen to have room beyond what we hold."""
+
+ROOMY_H = 0.25
+"""Hours for which that is believed."""
+
+SHRUNK_SHAPE, SHRUNK_YOUNG_H = 0.2, 0.1
+"""The same of a pool that has shrunk to what we hold. In the recordings of up to four machines a
+zone it lost one within the next ten minutes at a rate of 1 to 6 an hour, and of 0.5 after that."""
 
 HALF_LIFE_H = 96.0
 """Hours after which what was seen counts half."""
@@ -88,6 +103,11 @@ class Pool(NamedTuple):
         full_since, full_asked: when that was first and last so, seconds.
         losses, expected: decayed numbers of losses seen, and of those the hazard foresaw.
         decayed_at: the instant that the two stand for, seconds.
+        asked_at: when it was last asked for a machine, seconds.
+        room: most machines of ours that it was last seen to have room for.
+        shrunk_since: when it was seen that it had room for no more than we hold, and had had more,
+            seconds; None: it has not shrunk.
+        shrunk_losses, shrunk_expected: as `losses` and `expected`, while it had shrunk.
     """
 
     region: str
@@ -100,6 +120,11 @@ class Pool(NamedTuple):
     losses: float = 0.0
     expected: float = 0.0
     decayed_at: float = 0.0
+    asked_at: float = 0.0
+    room: int = 0
+    shrunk_since: float | None = None
+    shrunk_losses: float = 0.0
+    shrunk_expected: float = 0.0
 
     @property
     def up(self) -> bool:
@@ -108,12 +133,17 @@ class Pool(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """By how much hazards exceed the shape's: of pools, of regions, of everything."""
+    """By how much hazards exceed the shape's: of pools, of regions, of everything.
+
+    Attributes:
+        shrunk: of pools that have shrunk to what we hold, wherever they are.
+    """
 
     pools: Mapping[str, float]
     regions: Mapping[str, float]
     common: float
     seeds: Mapping[str, Seed]
+    shrunk: float = 1.0
 
     def of(self, pool: str, region: str) -> float:
         """The factor of a pool; of one never heard of, its region's and what is told of it."""
@@ -149,13 +179,15 @@ class Beliefs:
     @cached_property
     def factors(self) -> Factors:
         """The factors as of the last events."""
-        losses = expected = 0.0
+        losses = expected = shrunk_losses = shrunk_expected = 0.0
         sums: dict[str, tuple[float, float]] = {}
         told = {name: seed.factor for name, seed in self.seeds.items()}
         for name, pool in self.pools.items():
             foreseen_here = pool.expected * told.get(name, 1.0)
             losses += pool.losses
             expected += foreseen_here
+            shrunk_losses += pool.shrunk_losses
+            shrunk_expected += pool.shrunk_expected
             seen, foresaw = sums.get(pool.region, (0.0, 0.0))
             sums[pool.region] = seen + pool.losses, foresaw + foreseen_here
         common = _shrunk(losses, expected, 1.0)
@@ -165,7 +197,8 @@ class Beliefs:
             seed = told.get(name, 1.0)
             learnt = _shrunk(pool.losses, pool.expected * seed, regions[pool.region])
             pools[name] = seed * learnt
-        return Factors(pools, regions, common, self.seeds)
+        shrunk = _shrunk(shrunk_losses, shrunk_expected, 1.0)
+        return Factors(pools, regions, common, self.seeds, shrunk)
 
 
 def _shrunk(losses: float, expected: float, prior: float) -> float:
@@ -199,6 +232,8 @@ def faded(beliefs: Beliefs, at: float) -> Beliefs:
         pools[name] = pool._replace(
             losses=pool.losses * fade,
             expected=pool.expected * fade,
+            shrunk_losses=pool.shrunk_losses * fade,
+            shrunk_expected=pool.shrunk_expected * fade,
             decayed_at=max(at, pool.decayed_at),
         )
     return replace(beliefs, pools=pools)
@@ -216,11 +251,41 @@ def hazard(age_h: float, factor: float = 1.0) -> float:
     return factor * (SHAPE / (age_h + YOUNG_H) + FLOOR)
 
 
+def shrunk_foreseen(from_h: float, to_h: float) -> float:
+    """Losses that the shape of a shrunken pool expects between two times since it shrank, hours."""
+    grown = log((to_h + SHRUNK_YOUNG_H) / (from_h + SHRUNK_YOUNG_H))
+    return SHRUNK_SHAPE * grown + FLOOR * (to_h - from_h)
+
+
+def losses_within(
+    pool: Pool, factors: Factors, name: str, held: int, at: float, span_h: float
+) -> float:
+    """Losses that are expected of a pool, with so many of ours, within hours from an instant."""
+    if pool.shrunk_since is not None:
+        since_h = max(0.0, at - pool.shrunk_since) / HOUR
+        return factors.shrunk * shrunk_foreseen(since_h, since_h + span_h)
+    age_h = age_at(pool, at)
+    factor = factors.of(name, pool.region) * _ease(pool, held, at)
+    return factor * foreseen(age_h, age_h + span_h)
+
+
+def _ease(pool: Pool, held: int, at: float) -> float:
+    """By how much less a pool loses for the room that it has beyond so many."""
+    return ROOMY if pool.room > max(1, held) and at - pool.asked_at <= ROOMY_H * HOUR else 1.0
+
+
+def age_at(pool: Pool, at: float) -> float:
+    """Age of a pool's run, hours, as far as it is known."""
+    return unseen_h(pool, at) if pool.up_since is None else max(0.0, at - pool.up_since) / HOUR
+
+
 def hazard_now(beliefs: Beliefs, name: str, region: str, at: float) -> float:
     """Losses per hour of a machine in a pool at an instant, or of one that would be launched."""
-    pool = beliefs.pool(name, region)
-    run_h = unseen_h(pool, at) if pool.up_since is None else max(0.0, at - pool.up_since) / HOUR
-    return hazard(run_h, beliefs.factors.of(name, region))
+    pool, factors = beliefs.pool(name, region), beliefs.factors
+    if pool.shrunk_since is not None:
+        since_h = max(0.0, at - pool.shrunk_since) / HOUR
+        return factors.shrunk * (SHRUNK_SHAPE / (since_h + SHRUNK_YOUNG_H) + FLOOR)
+    return hazard(age_at(pool, at), factors.of(name, region))
 
 
 def unseen_h(pool: Pool, at: float) -> float:
@@ -238,54 +303,71 @@ def _after(pool: Pool, event: Event) -> Pool:
         event = replace(event, at=pool.seen_at)
     match event.kind:
         case Happened.STANDS:
-            return _stands(pool, event.at)
+            return _stands(pool, event.held, event.at)
         case Happened.GAVE:
-            stands = _stands(pool, event.at)
-            roomier = pool.full_at is not None and event.held >= pool.full_at
-            return stands._replace(full_at=None) if roomier else stands
+            return _roomy(_stands(pool, event.held, event.at), event.held, event.at)
         case Happened.REFUSED if event.held:
-            return _full(_stands(pool, event.at), event.held, event.at)
+            return _full(_stands(pool, event.held, event.at), event.held, event.at)
         case Happened.REFUSED if not pool.up:
             since = event.at if pool.down_since is None else pool.down_since
-            return pool._replace(down_since=since, seen_at=event.at)
+            return pool._replace(down_since=since, seen_at=event.at, asked_at=event.at)
     return _ended(pool, event)
+
+
+def _roomy(pool: Pool, held: int, at: float) -> Pool:
+    """The pool, which has given one more than so many, or would have."""
+    if pool.full_at is not None and held >= pool.full_at:
+        pool = pool._replace(full_at=None, shrunk_since=None)
+    return pool._replace(room=held + 1, asked_at=at)
 
 
 def _full(pool: Pool, held: int, at: float) -> Pool:
     """The pool, which gives no more than so many machines; it may have said so before."""
     known = pool.full_at is not None and pool.full_at <= held
     since = pool.full_since if known else at
-    return pool._replace(full_at=held, full_since=since, full_asked=at)
+    shrunk = at if pool.room > held and pool.shrunk_since is None else pool.shrunk_since
+    return pool._replace(
+        full_at=held, full_since=since, full_asked=at, asked_at=at, room=held, shrunk_since=shrunk
+    )
 
 
 def _ended(pool: Pool, event: Event) -> Pool:
     """After a loss, or a refusal where machines were to be had: the run is over."""
-    over = _stands(pool, event.at)
-    over = over._replace(losses=over.losses + 1.0)
+    over = _stands(pool, event.held, event.at)
+    if over.shrunk_since is None:
+        over = over._replace(losses=over.losses + 1.0)
+    else:
+        over = over._replace(shrunk_losses=over.shrunk_losses + 1.0)
     left = event.held - event.count
     if event.kind is Happened.LOST and left > 0:
-        return _full(over._replace(up_since=event.at, full_at=None), left, event.at)
-    return over._replace(up_since=None, down_since=event.at, full_at=None)
+        over = over._replace(up_since=event.at, full_at=None, room=event.held, shrunk_since=None)
+        return _full(over, left, event.at)
+    return over._replace(
+        up_since=None, down_since=event.at, full_at=None, room=0, shrunk_since=None
+    )
 
 
-def _stands(pool: Pool, at: float) -> Pool:
+def _stands(pool: Pool, held: int, at: float) -> Pool:
     """The pool, its run confirmed up to this instant."""
-    since = pool.up_since
+    since, shrunk = pool.up_since, pool.shrunk_since
     if since is None:
         return pool._replace(up_since=at - unseen_h(pool, at) * HOUR, down_since=None, seen_at=at)
-    more = foreseen(max(0.0, pool.seen_at - since) / HOUR, max(0.0, at - since) / HOUR)
     fade = 0.5 ** ((at - pool.decayed_at) / HOUR / HALF_LIFE_H)
-    return Pool(
-        pool.region,
-        since,
-        None,
-        at,
-        pool.full_at,
-        pool.full_since,
-        pool.full_asked,
-        pool.losses * fade,
-        pool.expected * fade + more,
-        at,
+    expected, shrunk_expected = pool.expected * fade, pool.shrunk_expected * fade
+    seen_at = pool.seen_at
+    if shrunk is None:
+        more = foreseen(max(0.0, seen_at - since) / HOUR, max(0.0, at - since) / HOUR)
+        expected += more * _ease(pool, held, at)
+    else:
+        seen = max(0.0, seen_at - shrunk)
+        shrunk_expected += shrunk_foreseen(seen / HOUR, max(seen, at - shrunk) / HOUR)
+    return pool._replace(
+        seen_at=at,
+        losses=pool.losses * fade,
+        expected=expected,
+        shrunk_losses=pool.shrunk_losses * fade,
+        shrunk_expected=shrunk_expected,
+        decayed_at=at,
     )
 
 

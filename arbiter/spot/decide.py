@@ -16,7 +16,14 @@ from itertools import pairwise
 from math import exp
 from typing import Literal, NamedTuple
 
-from arbiter.spot.beliefs import HOUR, Beliefs, Pool, foreseen, hazard, unseen_h
+from arbiter.spot.beliefs import (
+    Beliefs,
+    Factors,
+    Pool,
+    age_at,
+    hazard,
+    losses_within,
+)
 from arbiter.spot.mix import Mix, Risk
 
 ON_DEMAND = "on-demand"
@@ -39,6 +46,7 @@ class Tuning:
         add, drop: on-demand hours per hour that a launch, or an end, must at least be worth.
         stay_h: longest stay that is counted on, hours: prices and needs change, too.
         up_probe_s: seconds after which a pool with room, and none of ours, is asked again.
+        room_probe_s: the same of one with room beyond ours.
         down_probe_min_s, down_probe_max_s, down_share: one that refused is asked again after
             this share of the time since it did, within these bounds, seconds.
     """
@@ -47,6 +55,7 @@ class Tuning:
     drop: float = 0.03
     stay_h: float = 3.0
     up_probe_s: float = 600.0
+    room_probe_s: float = 120.0
     down_probe_min_s: float = 180.0
     down_probe_max_s: float = 1800.0
     down_share: float = 0.1
@@ -181,21 +190,29 @@ def next_step(situation: Situation, refused: frozenset[str] = frozenset()) -> St
 
 
 def probes(situation: Situation) -> list[str]:
-    """Pools with none of ours that should be asked whether they have room, most overdue first."""
+    """Pools that should be asked whether they have room for one more, most overdue first.
+
+    Those with machines of ours are asked because one that has no more room than we take, and had,
+    is about to take some away.
+    """
     now, tuning = situation.now, situation.tuning
-    ours = {one.pool for one in situation.held}
+    ours = _count(situation.held)
     due = []
     for offer in situation.offered:
-        if offer.name not in ours:
-            pool = situation.beliefs.pool(offer.name, offer.region)
-            late = now - pool.seen_at - _probe_wait(tuning, pool, now)
-            if late >= 0:
-                due.append((-late, offer.name))
+        pool = situation.beliefs.pool(offer.name, offer.region)
+        held = ours.get(offer.name, 0)
+        asked = pool.asked_at if held else pool.seen_at
+        late = now - asked - _probe_wait(tuning, pool, held, now)
+        if late >= 0:
+            due.append((-late, offer.name))
     due.sort(key=lambda one: one[0])
     return [name for _, name in due]
 
 
-def _probe_wait(tuning: Tuning, pool: Pool, now: float) -> float:
+def _probe_wait(tuning: Tuning, pool: Pool, held: int, now: float) -> float:
+    if held:
+        full = pool.full_at is not None and held >= pool.full_at
+        return wait_s(tuning, now - pool.full_since) if full else tuning.room_probe_s
     if pool.up:
         return tuning.up_probe_s
     return 0.0 if pool.down_since is None else wait_s(tuning, now - pool.down_since)
@@ -241,43 +258,43 @@ class _Board:
         self._tries: list[_Try] = []
         factors = situation.beliefs.factors
         for offer in situation.offered:
-            self._offer(offer, factors.of(offer.name, offer.region))
+            self._offer(offer, factors)
         for one in self._held:
             if _place(one) not in self._risks:
                 self._not_offered(one)
         if situation.on_demand:
             self._on_demand()
 
-    def _offer(self, offer: Offered, factor: float) -> None:
+    def _offer(self, offer: Offered, factors: Factors) -> None:
         s, (name, region, price, cold_h, notice_h) = self._s, offer
         pool = s.beliefs.pools.get(name) or Pool(region)
-        age_h = self._age_h(pool)
-        loss = _loss(factor, age_h, s.on_demand_cold_h - notice_h)
+        loss = self._loss(pool, name, factors, s.on_demand_cold_h - notice_h)
         self._risks[name] = risk = Risk(price * (1.0 + loss), loss)
         if self._may_try(pool, self._counts.get(name, 0)):
-            stay_h = min(s.tuning.stay_h, 1.0 / hazard(age_h, factor))
+            losses_h = hazard(age_at(pool, s.now), factors.of(name, region))
+            stay_h = min(s.tuning.stay_h, 1.0 / losses_h)
             once = price * cold_h
             self._tries.append(_Try(name, risk, once, stay_h, once / stay_h))
 
     def _not_offered(self, one: Held) -> None:
         price = 1.0 if one.price is None else one.price
-        loss = 0.0
+        loss, s = 0.0, self._s
         if one.pool is not None:
-            pool = self._s.beliefs.pool(one.pool)
-            factor = self._s.beliefs.factors.of(one.pool, pool.region)
-            loss = _loss(factor, self._age_h(pool), self._s.on_demand_cold_h)
+            pool = s.beliefs.pool(one.pool)
+            loss = self._loss(pool, one.pool, s.beliefs.factors, s.on_demand_cold_h)
         self._risks[_place(one)] = Risk(price * (1.0 + loss), loss)
+
+    def _loss(self, pool: Pool, name: str, factors: Factors, hole_h: float) -> float:
+        """Probability of a loss within the time that a hole lasts."""
+        if hole_h <= 0:
+            return 0.0
+        held = self._counts.get(name, 0)
+        return 1.0 - exp(-losses_within(pool, factors, name, held, self._s.now, hole_h))
 
     def _on_demand(self) -> None:
         self._risks[ON_DEMAND] = risk = Risk(1.0, 0.0)
         once, stay_h = self._s.on_demand_cold_h, self._s.tuning.stay_h
         self._tries.append(_Try(ON_DEMAND, risk, once, stay_h, once / stay_h))
-
-    def _age_h(self, pool: Pool) -> float:
-        """Age of a pool's run, hours, as far as it is known."""
-        if pool.up_since is not None:
-            return max(0.0, self._s.now - pool.up_since) / HOUR
-        return unseen_h(pool, self._s.now)
 
     def _may_try(self, pool: Pool, held: int) -> bool:
         s = self._s
@@ -390,11 +407,6 @@ class _Board:
         s = self._s
         spare = sum(counts.values()) - s.replicas
         return Mix(self._risks, spare, s.missing_cost, counts)
-
-
-def _loss(factor: float, age_h: float, hole_h: float) -> float:
-    """Probability of a loss within the time that a hole lasts."""
-    return 1.0 - exp(-factor * foreseen(age_h, age_h + hole_h)) if hole_h > 0 else 0.0
 
 
 def _place(one: Held) -> str:

@@ -12,10 +12,13 @@ from arbiter.spot.beliefs import (
     Beliefs,
     Event,
     Happened,
+    faded,
     foreseen,
     from_plain,
     hazard,
     learn,
+    losses_within,
+    shrunk_foreseen,
     to_plain,
     with_goal,
 )
@@ -110,3 +113,39 @@ def test_beliefs_survive_json() -> None:
     beliefs = learn(Beliefs(), [happened(Happened.GAVE, 0.1), happened(Happened.LOST, 1.7, held=1)])
     beliefs = with_goal(beliefs, "chat", Goal(T, 3.1, 22.5))
     assert from_plain(json.loads(json.dumps(to_plain(beliefs)))) == beliefs
+
+
+def test_a_pool_that_had_room_and_has_none_loses_sooner_until_it_has_room_again() -> None:
+    open_ = [happened(Happened.GAVE, 0), happened(Happened.GAVE, 9.9, held=1)]
+    full = happened(Happened.REFUSED, 10, held=1)
+    roomy, shrunk = learn(Beliefs(), open_), learn(Beliefs(), [*open_, full])
+    assert shrunk.pools["a"].shrunk_since == T + 10 * HOUR
+    now = T + 10 * HOUR
+    soon = [
+        losses_within(beliefs.pools["a"], beliefs.factors, "a", 1, now, 0.1)
+        for beliefs in (roomy, learn(Beliefs(), [open_[0], full]), shrunk)
+    ]
+    assert soon == sorted(soon)
+    assert soon[2] > 5 * soon[1] > 10 * soon[0]
+    again = learn(shrunk, [happened(Happened.GAVE, 11, held=1)]).pools["a"]
+    assert (again.shrunk_since, again.full_at, again.room) == (None, None, 2)
+
+
+def test_losses_of_shrunken_pools_are_counted_by_themselves() -> None:
+    story = [
+        happened(Happened.GAVE, 0, held=1),
+        happened(Happened.REFUSED, 1, held=1),
+        happened(Happened.LOST, 2, held=1),
+    ]
+    pool = learn(Beliefs(), story).pools["a"]
+    assert (pool.losses, pool.shrunk_losses, pool.shrunk_since) == (0, 1, None)
+    assert pool.shrunk_expected == pytest.approx(shrunk_foreseen(0, 1))
+
+
+def test_whoever_calms_down_a_shrunken_pool_lowers_the_factor_of_all_of_them() -> None:
+    quiet = learn(Beliefs(), [
+        happened(Happened.GAVE, 0, held=1), happened(Happened.REFUSED, 0.5, held=1),
+        happened(Happened.STANDS, 60, held=1),
+    ])  # fmt: skip
+    assert quiet.factors.shrunk < 1
+    assert faded(quiet, T + 2000 * HOUR).factors.shrunk == pytest.approx(1, abs=0.01)

@@ -155,12 +155,34 @@ def test_whoever_cannot_probe_tries_a_pool_that_is_down_or_unknown() -> None:
         assert done(next_step(replace(there, probing=False))) == ("launch", "cheap")
 
 
-def test_probes_are_due_where_none_of_ours_runs_and_the_most_overdue_come_first() -> None:
+def test_probes_are_due_after_a_while_and_the_most_overdue_come_first() -> None:
     beliefs = learn(up(DEAR), [Event(NOW - HOUR, "cheap", "west", Happened.REFUSED)])
     there = situation(offered=(DEAR, CHEAP, FAR), beliefs=beliefs)
     assert probes(there) == ["far", "cheap"]
-    assert probes(replace(there, held=[ready(1, "far")])) == ["cheap"]
     assert probes(replace(there, now=NOW + 601)) == ["far", "cheap", "dear"]
+
+
+def test_where_ours_run_it_is_asked_often_whether_there_is_room_for_more() -> None:
+    given = Event(NOW, "cheap", "west", Happened.GAVE, held=1)
+    there = situation([ready(1, "cheap")], (CHEAP,), learn(up(CHEAP), [given]))
+    assert probes(replace(there, now=NOW + 119)) == []
+    assert probes(replace(there, now=NOW + 120)) == ["cheap"]
+    refused = Event(NOW, "cheap", "west", Happened.REFUSED, held=1)
+    full = replace(there, beliefs=learn(there.beliefs, [refused]))
+    assert probes(replace(full, now=NOW + 179)) == []
+    assert probes(replace(full, now=NOW + 180)) == ["cheap"]
+
+
+def test_a_pool_that_shrinks_to_what_is_held_is_left_before_it_takes_it() -> None:
+    """Whoever was always full there stays: nothing has changed."""
+    told = [Event(NOW, "cheap", "west", kind, held=1) for kind in (
+        Happened.GAVE, Happened.REFUSED,
+    )]  # fmt: skip
+    known = up(CHEAP, FAR)
+    always = situation([ready(1, "cheap")], (CHEAP, FAR), learn(known, told[1:]))
+    assert next_step(always) is None
+    shrunk = replace(always, beliefs=learn(known, told))
+    assert done(next_step(shrunk)) == ("launch", "far")
 
 
 def test_a_machine_whose_pool_is_not_offered_counts_at_its_own_price() -> None:

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from arbiter.spot.mix import WHOLE, Mix, Risk
+from arbiter.spot.mix import Mix, Risk, whole
 
 RISKS = {
     "a": Risk(0.3, 0.1),
@@ -24,7 +24,9 @@ def by_hand(counts: dict[str, int], replicas: int) -> float:
     for pool, count in counts.items():
         loss = RISKS[pool].loss
         outcomes.append(
-            [(0, 1 - loss), (1, loss * (1 - WHOLE)), (count, loss * WHOLE)] if count else [(0, 1.0)]
+            [(0, 1 - loss), (1, loss * (1 - whole(count))), (count, loss * whole(count))]
+            if count
+            else [(0, 1.0)]
         )
     running = sum(counts.values())
     missing = 0.0
