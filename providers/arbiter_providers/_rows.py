@@ -35,7 +35,16 @@ def open_page(what: str, body: object, decode: Callable[[bytes | str], _T]) -> _
     except msgspec.ValidationError as error:
         raise BadAnswer(f"{what} has another shape: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadAnswer(f"{what} is not JSON, or breaks off") from error
+        raise not_json(what, body) from error
+
+
+def not_json(what: str, body: object) -> BadAnswer:
+    """The error for an answer that is no JSON: a page for people is told from half an answer."""
+    start = body.lstrip()[:1] if isinstance(body, bytes | str) else b""
+    if start in (b"<", "<"):
+        hint = "a proxy or a page of maintenance may have answered; look at the endpoint"
+        return BadAnswer(f"{what} is not JSON but HTML or XML", hint)
+    return BadAnswer(f"{what} is not JSON, or breaks off")
 
 
 def read_row(raw: msgspec.Raw, decode: Callable[[Any], _T], read: Callable[[_T], _R]) -> _R | Skip:

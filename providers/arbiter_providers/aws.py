@@ -30,6 +30,7 @@ from arbiter.provider import (
 )
 from arbiter_providers import aws_account, aws_history, aws_on_demand, aws_signals, aws_spot
 from arbiter_providers._regions import european_regions
+from arbiter_providers._rows import not_json
 from arbiter_providers.aws_public import PublicFeeds
 from arbiter_providers.aws_types import TYPES, Machines, described
 
@@ -261,4 +262,4 @@ def _decoded(body: Any) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise BadAnswer("aws: a page is not JSON, or breaks off") from error
+        raise not_json("aws: a page", body) from error

@@ -13,6 +13,7 @@ from arbiter.domain import Purchase
 from arbiter.errors import BadAnswer
 from arbiter.provider import PricedOffer, Skip
 from arbiter.quality import Malformed, malformed, read_price
+from arbiter_providers._rows import not_json
 from arbiter_providers.azure_sizes import gpu_of
 
 SOURCE = "azure:retail-prices"
@@ -88,7 +89,7 @@ def _open_lenient(body: bytes | str) -> tuple[list[bytes], str | None]:
     try:
         content = json.loads(body, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError) as error:
-        raise BadAnswer("azure: a page of prices is not JSON, or breaks off") from error
+        raise not_json("azure: a page of prices", body) from error
     if not isinstance(content, dict) or not isinstance(content.get("Items"), list):
         raise BadAnswer("azure: a page of prices has another shape")
     link = content.get("NextPageLink")

@@ -18,10 +18,10 @@ from decimal import Decimal
 
 import msgspec
 
-from arbiter.errors import BadAnswer
 from arbiter.gpus import normalise
 from arbiter.provider import Skip
 from arbiter.quality import malformed
+from arbiter_providers._rows import open_page
 
 PARTITION_GIB = 375
 """Size of one local SSD partition, which `machineTypes` only counts."""
@@ -284,14 +284,7 @@ def next_list(body: object) -> str:
 
 
 def _open(body: object) -> _Aggregated:
-    if not isinstance(body, bytes | str):
-        raise BadAnswer("gcp: a list of machine types is not text")
-    try:
-        return _read_aggregated(body)
-    except msgspec.ValidationError as error:
-        raise BadAnswer(f"gcp: a list of machine types has another shape: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadAnswer("gcp: a list of machine types is not JSON, or breaks off") from error
+    return open_page("gcp: a list of machine types", body, _read_aggregated)
 
 
 def _rows(page: _Aggregated, key: str) -> Iterable[tuple[str, msgspec.Raw]]:

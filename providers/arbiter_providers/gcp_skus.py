@@ -18,9 +18,9 @@ from typing import NamedTuple
 import msgspec
 
 from arbiter.domain import Purchase
-from arbiter.errors import BadAnswer
 from arbiter.provider import Skip
 from arbiter.quality import Malformed, malformed
+from arbiter_providers._rows import open_page
 from arbiter_providers.gcp_machines import Machine
 
 HOURS_A_MONTH = 730
@@ -214,14 +214,7 @@ _read_sku = msgspec.json.Decoder(_Sku).decode
 
 
 def _open(body: object) -> _Page:
-    if not isinstance(body, bytes | str):
-        raise BadAnswer("gcp: a page of the price list is not text")
-    try:
-        return _read_page(body)
-    except msgspec.ValidationError as error:
-        raise BadAnswer(f"gcp: a page of the price list has another shape: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadAnswer("gcp: a page of the price list is not JSON, or breaks off") from error
+    return open_page("gcp: a page of the price list", body, _read_page)
 
 
 def _read(

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arbiter.domain import Purchase
+from arbiter.errors import BadAnswer
 from arbiter.money import Price
 from arbiter.provider import Signal
 from arbiter.quality import FACTOR, HIGHEST, LOWEST, PEERS, Malformed, read_price, screen
 from arbiter.screening import storable
 from arbiter.testing import priced
+from arbiter_providers._rows import open_page
 
 
 @pytest.mark.parametrize("good", ["0.091000", "5.0E-1", Decimal("12.34"), 7, " 3.5 "])
@@ -104,3 +107,11 @@ def test_a_signal_that_cannot_be_stored_is_left_out() -> None:
     assert storable([sound, *odd]) == [sound]
     signals = [sound]
     assert storable(signals) is signals
+
+
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", '\n<?xml version="1.0"?><Error/>'])
+def test_a_page_for_people_is_told_from_half_an_answer(body: bytes | str) -> None:
+    with pytest.raises(BadAnswer, match="the list is not JSON but HTML or XML"):
+        open_page("the list", body, msgspec.json.decode)
+    with pytest.raises(BadAnswer, match="the list is not JSON, or breaks off"):
+        open_page("the list", '{"rows": [', msgspec.json.decode)
