@@ -68,7 +68,6 @@ class Planned:
             self.policy,
             sovereignty=rule,
             max_usd_per_mtok=None,
-            missing_cost=setting.missing_cost,
             cold_start_s=setting.on_demand_cold_start * setting.tick_s,
         )
         places = self.places or tuple(Place("recorded", zone.region) for zone in setting.zones)
@@ -77,7 +76,11 @@ class Planned:
 
 
 class PlannedPolicy:
-    """plan() in one run, with the memory that the daemon keeps in its database."""
+    """plan() in one run, with the memory that the daemon keeps in its database.
+
+    Attributes:
+        moved_at: ticks at which it moved a replica for money.
+    """
 
     def __init__(
         self, policy: Policy, setting: Setting, places: Sequence[Place], tiers: Sequence[str]
@@ -101,6 +104,7 @@ class PlannedPolicy:
         self._launched = 0
         self._beliefs = Beliefs()
         self._cost_share: float | None = None
+        self.moved_at: list[int] = []
 
     def tick(self, view: View) -> Orders:
         """Ask plan() until it has nothing more to do now."""
@@ -226,6 +230,7 @@ class PlannedPolicy:
         )  # fmt: skip
         if action.for_money:
             self._moves.append(now)
+            self.moved_at.append(int((now - START).total_seconds()) // self._setting.tick_s)
         return None
 
     def _end(self, action: Action) -> Orders:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from arbiter.backtest.engine import Engine, Played
 from arbiter.backtest.grid import Grid
 from arbiter.backtest.markets import Market
 from arbiter.backtest.policies import OMNISCIENT, named
-from arbiter.backtest.score import Result
+from arbiter.backtest.score import Result, worst_day
 from arbiter.backtest.view import Factory, Setting
 from arbiter.money import Price
 
@@ -85,10 +86,12 @@ def play(
     setting = conditions.setting(market)
     steps = demand(replicas, market)
     grid = grid_of(market)
-    played = Engine(grid, factory(setting), setting, steps, conditions).play()
+    policy = factory(setting)
+    played = Engine(grid, policy, setting, steps, conditions).play()
     warm_up, fee = conditions.warm_up, conditions.launch_micros
     accounts.agree(grid, played.lives, played.totals, steps, warm_up, fee)
-    return _result(market, name, played, steps, conditions)
+    moved = getattr(policy, "moved_at", None)
+    return _result(market, name, played, steps, conditions, moved)
 
 
 @lru_cache(maxsize=4)
@@ -163,6 +166,7 @@ def _result(
     played: Played,
     steps: tuple[tuple[int, int], ...],
     conditions: Conditions,
+    moved_at: Sequence[int] | None,
 ) -> Result:
     totals = played.totals
     fee, warm_up = conditions.launch_micros, conditions.warm_up
@@ -172,6 +176,9 @@ def _result(
     missing = totals.short / totals.needed
     a_day = 86_400 / (totals.ticks * market.tick_s)
     held = totals.spot_held + totals.on_demand_held
+    days = accounts.days(grid_of(market), played.lives, steps, warm_up, fee)
+    moves = None if moved_at is None else sum(tick >= warm_up for tick in moved_at)
+    hours_a_day = market.tick_s / 3600 * a_day
     return Result(
         market=market.name,
         policy=name,
@@ -187,9 +194,14 @@ def _result(
         on_demand_share=totals.on_demand_held / held if held else 0.0,
         refused=totals.refused * a_day,
         probes=totals.probes * a_day,
-        days=accounts.days(grid_of(market), played.lives, steps, warm_up, fee),
+        days=days,
         lives=played.lives,
         notes=(*market.notes, *_notes(market, steps)),
+        saving_usd_day=(totals.needed * market.on_demand_micros - paid) / 1e6 * hours_a_day,
+        migrations=None if moves is None else moves * a_day,
+        worst_day=worst_day(
+            days, conditions.missing_cost, market.start + timedelta(seconds=warm_up * market.tick_s)
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,27 @@ from arbiter.backtest.accounts import Day
 from arbiter.backtest.engine import Life
 
 JSON_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class WorstDay:
+    """The day of 24 hours with the highest j.
+
+    Attributes:
+        begins: its first instant, UTC.
+        cost, missing, j: as of a result, of that day alone.
+    """
+
+    begins: datetime
+    cost: float
+    missing: float
+    j: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        figures = {"cost": self.cost, "missing": self.missing, "j": self.j}
+        rounded = {name: _rounded(value) for name, value in figures.items()}
+        return {"begins": self.begins, **rounded}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +52,9 @@ class Result:
         days: the run by days, for a bootstrap.
         lives: every machine, for a picture.
         notes: what the figures do not know.
+        saving_usd_day: what all on demand would have cost more, a day; None of the bound.
+        migrations: moves for money, per day; None of a policy that knows no such thing.
+        worst_day: None where the days are not known.
     """
 
     market: str
@@ -50,6 +75,9 @@ class Result:
     days: tuple[Day, ...] = ()
     lives: tuple[Life, ...] = ()
     notes: tuple[str, ...] = ()
+    saving_usd_day: float | None = None
+    migrations: float | None = None
+    worst_day: WorstDay | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The keys of `arbiter backtest --json`."""
@@ -66,11 +94,53 @@ class Result:
             "preemptions": _rounded(self.preemptions),
             "on_demand_share": _rounded(self.on_demand_share),
             "bound": _rounded(self.bound),
+            "saving_usd_day": _rounded(self.saving_usd_day),
+            "migrations": _rounded(self.migrations),
+            "worst_day": None if self.worst_day is None else self.worst_day.as_dict(),
         }
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, JSON_DIGITS)
+
+
+def worst_day(days: Sequence[Day], missing_cost: float, begins: datetime) -> WorstDay | None:
+    """The day with the highest j, the first of equals; None of no days.
+
+    Args:
+        begins: the first instant that is measured.
+    """
+    found: WorstDay | None = None
+    for number, day in enumerate(days):
+        cost, missing = day.paid / day.needed, day.short / day.needed
+        j = cost + missing_cost * missing
+        if found is None or j > found.j:
+            found = WorstDay(begins + timedelta(days=number), cost, missing, j)
+    return found
+
+
+def beside(ours: Result, theirs: Result) -> str:
+    """What one policy would have changed beside another, as a sentence."""
+    drawn = better(ours.days, theirs.days, ours.missing_cost)
+    sure = "" if drawn is None else f" (90 % of drawn days: {drawn[0]:+.3f} to {drawn[2]:+.3f})"
+    parts = [
+        f"cost {ours.cost:.3f} instead of {theirs.cost:.3f} of all on demand",
+        f"availability {ours.availability:.3%} instead of {theirs.availability:.3%}",
+        f"J {ours.j - theirs.j:+.3f}{sure}",
+    ]
+    if ours.saving_usd_day is not None and theirs.saving_usd_day is not None:
+        usd = ours.saving_usd_day - theirs.saving_usd_day
+        parts.insert(1, f"{abs(usd):.2f} USD a day {'saved' if usd >= 0 else 'more'}")
+    if ours.migrations is not None and theirs.migrations is not None:
+        parts.append(f"{ours.migrations:.1f} migrations a day instead of {theirs.migrations:.1f}")
+    for whose, result in (("its", ours), (f"that of {theirs.policy}", theirs)):
+        if result.worst_day is not None:
+            day = result.worst_day
+            parts.append(
+                f"{whose} worst day {day.begins:%Y-%m-%d} with J {day.j:.3f}, "
+                f"{day.missing:.2%} missing"
+            )
+    return f"{ours.policy} beside {theirs.policy}: {'; '.join(parts)}"
 
 
 def bootstrap(

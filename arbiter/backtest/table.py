@@ -33,6 +33,7 @@ def write_parquet(results: Sequence[Result], file: Path) -> None:
 def _row(result: Result) -> dict[str, object]:
     interval = bootstrap(result.days, result.missing_cost)
     low, high = interval or (None, None)
+    worst = result.worst_day
     return {
         **result.as_dict(),
         "missing_cost": result.missing_cost,
@@ -40,16 +41,19 @@ def _row(result: Result) -> dict[str, object]:
         "j_95_percent": high,
         "refused": result.refused,
         "probes": result.probes,
+        "worst_day_begins": worst.begins.isoformat() if worst else None,
+        "worst_day_j": worst.j if worst else None,
         "notes": "\n".join(result.notes),
     }
 
 
 def _schema(arrow: Any) -> Any:
-    texts, whole = ("market", "policy", "notes"), ("replicas",)
+    texts, whole = ("market", "policy", "worst_day_begins", "notes"), ("replicas",)
     names = (
         "market", "policy", "replicas", "cold_start_s", "cost", "availability", "missing", "j",
         "launches", "preemptions", "on_demand_share", "bound", "missing_cost", "j_5_percent",
-        "j_95_percent", "refused", "probes", "notes",
+        "j_95_percent", "refused", "probes", "saving_usd_day", "migrations",
+        "worst_day_begins", "worst_day_j", "notes",
     )  # fmt: skip
     kinds = {name: arrow.string() for name in texts} | {name: arrow.int64() for name in whole}
     return arrow.schema([(name, kinds.get(name, arrow.float64())) for name in names])

@@ -328,6 +328,20 @@ def _answer(
     if simulated:
         click.echo(SIMULATED)
     echo_table(HEADINGS, [_cells(result) for result in results])
+    for line in _beside(results):
+        click.echo(line)
+
+
+def _beside(results: Sequence[Result]) -> Iterator[str]:
+    """What each policy would have changed beside the one in force, where that is among them."""
+    from arbiter.backtest.policies import IN_FORCE
+    from arbiter.backtest.score import beside
+
+    standing = {(one.market, one.replicas): one for one in results if one.policy == IN_FORCE}
+    for result in results:
+        before = standing.get((result.market, result.replicas))
+        if before is not None and result is not before and result.days:
+            yield beside(result, before)
 
 
 def _cells(result: Result) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from arbiter.testing import priced
 
 KEYS = [
     "market", "policy", "replicas", "cold_start_s", "cost", "availability", "missing", "j",
-    "launches", "preemptions", "on_demand_share", "bound",
+    "launches", "preemptions", "on_demand_share", "bound", "saving_usd_day", "migrations",
+    "worst_day",
 ]  # fmt: skip
 
 
@@ -94,6 +95,38 @@ def test_a_policy_file_is_compared_with_the_one_in_force(machine: Machine, folde
     before, after = machine.arbiter(*asked).json
     assert (before["policy"], after["policy"]) == ("in-force", str(file))
     assert before["cost"] < after["cost"] == 1
+
+
+def test_what_a_policy_would_have_changed_is_told_in_a_sentence(
+    machine: Machine, folder: Path
+) -> None:
+    file = machine.folder / "no-spot.toml"
+    file.write_text("[policy]\nspot = false\n")
+    asked = ("backtest", "--market", str(folder), "--policy", str(file), "--policy", "on-demand")
+    shown = machine.arbiter(*asked).out.splitlines()
+    said = next(line for line in shown if line.startswith(f"{file} beside in-force: cost 1.000"))
+    assert "USD a day more" in said
+    assert "availability 100.000% instead of" in said
+    assert "migrations a day instead of" in said
+    assert "its worst day" in said
+    assert any(line.startswith("on-demand beside in-force: ") for line in shown)
+    before, after, _ = machine.arbiter(*asked, "--json").json
+    assert after["saving_usd_day"] == 0
+    assert before["saving_usd_day"] > 0
+    assert after["migrations"] == 0
+    assert after["worst_day"]["cost"] == 1
+    assert before["worst_day"]["j"] >= before["j"]
+
+
+def test_a_policys_own_worth_of_a_missing_replica_decides(machine: Machine, folder: Path) -> None:
+    def cost(worth: str) -> float:
+        file = machine.folder / "policy.toml"
+        file.write_text(f"[policy]\nmissing_cost = {worth}\n")
+        asked = ("backtest", "--market", str(folder), "--policy", str(file), "--json")
+        found: float = machine.arbiter(*asked).json[1]["cost"]
+        return found
+
+    assert cost("1") < cost("2000")
 
 
 def test_cold_starts_of_places_and_the_rest(machine: Machine, folder: Path) -> None:
