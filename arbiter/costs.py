@@ -55,10 +55,12 @@ def at_full_price(candidate: Candidate) -> Candidate:
 
 
 def within_caps(candidate: Candidate, policy: Policy) -> bool:
-    """Whether a candidate costs no more than the policy allows."""
+    """Whether a candidate at its quoted price and full load costs no more than is allowed."""
     price, hour, mtok = candidate.quote.price, policy.max_usd_per_hour, policy.max_usd_per_mtok
     too_dear = price is None or (hour is not None and price.micros > hour * MICROS)
-    return not too_dear and (mtok is None or candidate.usd_per_mtok <= mtok)
+    if too_dear or price is None or mtok is None:
+        return not too_dear
+    return usd_per_mtok(price, candidate.tokens_per_s) <= mtok
 
 
 def _machine(offer: Offer) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from arbiter.domain import Candidate, Expected
 from arbiter.egress import egress_usd
 from arbiter.profiles import Profile
-from arbiter.sizing import weights_bytes
+from arbiter.roofline import weights_bytes
 from arbiter.spot.decide import Why
 
 CENT_OF_CENT = Decimal("0.0001")

@@ -33,7 +33,8 @@ from _throughput_facts import (
 )
 
 from arbiter.profiles import Profile, Quantization, Serving, Variant, Workload
-from arbiter.sizing import Fit, fit_on, weights_bytes
+from arbiter.roofline import weights_bytes
+from arbiter.sizing import Fit, fit_on
 
 IN_FLIGHT = range(20, 101, 5)
 """Of a burst of a hundred: what is tried as the mean number in flight."""

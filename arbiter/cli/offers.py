@@ -17,7 +17,7 @@ from arbiter.cli.context import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from arbiter.cli.asked import Asked, Row
     from arbiter.domain import OfferKey, Quote, RefusedOffer
@@ -28,6 +28,9 @@ HEADINGS = (
     "PROVIDER", "REGION/ZONE", "COUNTRY", "INSTANCE TYPE", "GPU", "PURCHASE", ">USD/H",
     ">TOK/S", ">USD/MTOK", ">AGE", "OPERATOR",
 )  # fmt: skip
+
+EXPLAINED = 3
+"""Offers whose sizing is shown, the cheapest."""
 
 SIGNAL_HEADINGS = ("WHERE", "INSTANCE TYPE", "PURCHASE", "SIGNAL", ">FIGURE", "UNIT", ">AGE")
 
@@ -89,7 +92,7 @@ def offers(
         )  # fmt: skip
         found = _signals(ctx, asked) if signals else None
         if as_json:
-            _print_json(asked, found)
+            _print_json(asked, found, explain=explain)
         else:
             _print(asked, limit, refused=refused, explain=explain)
             if found is not None:
@@ -138,7 +141,7 @@ def _figure(one: dict[str, Any]) -> str:
     return " ".join(part for part in (one["text"], figure) if part) or "-"
 
 
-def _print_json(asked: Asked, signals: Signals | None = None) -> None:
+def _print_json(asked: Asked, signals: Signals | None = None, *, explain: bool = False) -> None:
     from arbiter.cli.context import print_json
     from arbiter.explain import refused_dict
 
@@ -151,8 +154,17 @@ def _print_json(asked: Asked, signals: Signals | None = None) -> None:
             "offers": [_offer(row, signals) for row in asked.rows],
             "refused": [refused_dict(one) for one in asked.refused],
             "degraded": asked.degraded,
+            **_sizing_dicts(asked, explain=explain),
         }
     )
+
+
+def _sizing_dicts(asked: Asked, *, explain: bool) -> dict[str, Any]:
+    if not explain:
+        return {}
+    from arbiter.cli.sizing_lines import sizings
+
+    return {"sizing": [one.as_dict() for one in sizings(asked, asked.rows)]}
 
 
 def _offer(row: Row, signals: Signals | None) -> dict[str, Any]:
@@ -174,7 +186,7 @@ def _print(asked: Asked, limit: int, *, refused: bool, explain: bool) -> None:
         echo_table(HEADINGS, [_cells(asked, row) for row in shown])
         click.echo()
     if explain:
-        _print_sizing(asked, min(len(shown), 3))
+        _print_sizing(asked, shown[:EXPLAINED])
     if refused:
         _print_refused(asked, limit)
     _print_footer(asked, len(shown))
@@ -208,30 +220,13 @@ def _money(quote: Quote) -> str:
     return f"{quote.price.amount:.6f}" if micros % 100 else f"{quote.price.amount:.4f}"
 
 
-def _print_sizing(asked: Asked, count: int) -> None:
-    """How the first offers were sized, once for each kind of machine."""
-    from arbiter.calibration import Calibration
-    from arbiter.sizing import Fit, error_sentence, fit
-    from arbiter.variants import at_quality
+def _print_sizing(asked: Asked, rows: Sequence[Row]) -> None:
+    """How these offers were sized, once for each kind of machine, and what each costs."""
+    from arbiter.cli.sizing_lines import sizings
 
-    if asked.profile is None:
-        return
-    served = at_quality(asked.profile, asked.policy)
-    offers = [row[0].offer for row in asked.rows[:count]]
-    calibration = Calibration(asked.rates, asked.profile.name, asked.now)
-    for gpu, gpu_count in dict.fromkeys((offer.gpu, offer.gpu_count) for offer in offers):
-        fitted = fit(served, gpu, gpu_count, calibration)
-        if not isinstance(fitted, Fit):
-            continue
-        variant = fitted.variant
-        click.echo(
-            f"{asked.profile.name} as {variant.quantization} ({variant.repository}) "
-            f"on {gpu} x{gpu_count}: {error_sentence(variant.quantization)}"
-        )
-        for figure in fitted.breakdown:
-            digits = 0 if figure.value == int(figure.value) else 2
-            value = f"{figure.value:,.{digits}f} {figure.unit}"
-            click.echo(f"  {figure.name:<18}  {value:>26}  = {figure.formula}")
+    for one in sizings(asked, rows):
+        for line in one.lines():
+            click.echo(line)
         click.echo()
 
 

@@ -194,8 +194,45 @@ def test_old_prices_are_refused_and_the_next_step_is_named(machine: Machine) -> 
 
 def test_the_sizing_is_explained(machine: Machine) -> None:
     ended = machine.arbiter("offers", "llama70b-awq", "--explain", "--limit", "1")
-    for figure in ("weights", "KV cache", "batch", "rate", "output tokens/s"):
+    for figure in ("weights", "KV cache", "batch", "reading", "estimate", "USD/Mtok", "[computed]"):
         assert figure in ended.out
+    assert "nine of ten within 69 %" in ended.out
+
+
+def test_the_sizing_is_explained_to_programs_too(machine: Machine) -> None:
+    answer = machine.arbiter("offers", "llama70b-awq", "--explain", "--json").json
+    kinds = {(one["gpu"], one["gpu_count"]) for one in answer["offers"]}
+    assert {(one["gpu"], one["gpu_count"]) for one in answer["sizing"]} == kinds
+    for one in answer["sizing"]:
+        rates = {each["tokens_per_s"] for each in answer["offers"] if each["gpu"] == one["gpu"]}
+        assert one["tokens_per_s"] in rates
+        assert one["estimate_error_median_percent"] == 48
+        assert {"weights", "KV cache", "step", "estimate"} <= {f["name"] for f in one["figures"]}
+        assert all(each["source"] for each in one["figures"])
+    assert "sizing" not in machine.arbiter("offers", "llama70b-awq", "--json").json
+
+
+def test_measured_rates_are_ranked_by_and_shown(machine: Machine) -> None:
+    from arbiter.calibration import Rate, kind
+    from arbiter.store.beliefs import save_rates
+    from arbiter.store.engine import Store
+
+    before = machine.arbiter("offers", "llama70b-awq", "--json").json["offers"]
+    store = Store(f"sqlite:///{machine.folder / 'arbiter.db'}")
+    slow = {
+        kind("llama70b-awq", "awq", before[0]["gpu"], 1): Rate(3600.0, 36_000.0, NOW.timestamp())
+    }
+    with store.begin() as connection:
+        save_rates(connection, slow, NOW)
+    store.close()
+    after = machine.arbiter("offers", "llama70b-awq", "--json").json["offers"]
+    found = next(one for one in after if one["gpu"] == before[0]["gpu"])
+    assert after[0]["gpu"] != before[0]["gpu"]
+    assert (found["rate_basis"], found["rate_busy_s"]) == ("measured", 36_000.0)
+    assert float(found["tokens_per_s"]) < 0.2 * float(before[0]["tokens_per_s"])
+    text = machine.arbiter("offers", "llama70b-awq", "--explain", "--gpu", found["gpu"]).out
+    assert "measured" in text
+    assert "600.0 busy minutes" in text
 
 
 def test_what_is_simulated_says_so(machine: Machine) -> None:

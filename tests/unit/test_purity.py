@@ -14,6 +14,7 @@ from checkout import REPOSITORY
 
 PURE = (
     "believed",
+    "breakdown",
     "calibration",
     "commitments",
     "costs",
@@ -36,6 +37,7 @@ PURE = (
     "pools",
     "quality",
     "replay",
+    "roofline",
     "scaling",
     "service_hours",
     "sentences",

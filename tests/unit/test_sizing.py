@@ -15,16 +15,8 @@ import pytest
 
 from arbiter.money import Price
 from arbiter.profiles import Profile, Quantization, Variant, Workload, load_profile
-from arbiter.sizing import (
-    GIB,
-    MARGIN_GIB,
-    Fit,
-    NoFit,
-    fit,
-    kv_bytes,
-    usd_per_mtok,
-    weights_bytes,
-)
+from arbiter.roofline import GIB, MARGIN_GIB, kv_bytes, weights_bytes
+from arbiter.sizing import Fit, NoFit, fit, usd_per_mtok
 
 AWQ70 = load_profile("llama70b-awq")
 EIGHT = load_profile("llama8b")
@@ -336,17 +328,6 @@ def test_a_mixture_reads_few_experts_for_one_sequence_and_all_for_many() -> None
         fits(replace(dense, workload=alone), "H200").tokens_per_s
     )
     assert gain > 3
-
-
-def test_the_breakdown_adds_up_and_names_its_formulas() -> None:
-    found = fits(AWQ70, "L4", 4)
-    lines = {figure.name: figure for figure in found.breakdown}
-    taken = ("weights", "activations", "overhead", "margin", "KV cache")
-    assert lines["memory"].value == pytest.approx(sum(lines[name].value for name in taken))
-    assert lines["KV cache"].value * 4 == pytest.approx(found.kv_gib)
-    assert lines["batch"].value == found.batch
-    assert lines["rate"].value == float(found.tokens_per_s)
-    assert all(figure.unit and figure.formula for figure in found.breakdown)
 
 
 # --- cost -----------------------------------------------------------------------------------
