@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from arbiter.churn import churn
 from arbiter.commitments import covered, fixed, in_force, in_use, machine_of, notes
 from arbiter.costs import present_costs
 from arbiter.domain import (
@@ -62,6 +63,7 @@ class Fleet:
         ending: clusters whose termination was ordered and is not confirmed yet.
         refusals: remembered capacity failures, newest last.
         moves: instants of the launches made for money.
+        losses: when spot machines of the service were lost lately.
         slow: clusters whose launch has brought no machine for longer than is usual there.
         not_launchable: provider -> why nothing is launched there.
         elsewhere: machine of a commitment -> how many of them other services use.
@@ -82,6 +84,7 @@ class Fleet:
     notice_s: Mapping[str, float] = field(default_factory=dict)
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     slow: tuple[str, ...] = ()
+    losses: tuple[datetime, ...] = ()
     demand: float | None = None
 
 
@@ -196,6 +199,7 @@ def _hedge(
     used = {replica.offer.where for replica in kept}
     used.update(action.offer.where for action in steps.actions if action.offer is not None)
     spot = spot_failures(policy, fleet.refusals, steps.now) < policy.fallback_after
+    spot = spot and churn(policy, fleet.losses, fleet.service.replicas, steps.now) is None
     for slow in to_hedge(kept, fleet.slow, fleet.service.replicas):
         found = next_candidate(slow, sifted.candidates, used, spot=spot)
         if found is not None and not steps.touches(slow):
@@ -286,6 +290,7 @@ def _mix(
         covered=frozenset(paid),
         free={name: one.count - used.get(name, 0) for name, one in held.items()},
         failures=spot_failures(policy, fleet.refusals, steps.now),
+        churn=churn(policy, fleet.losses, fleet.service.replicas, steps.now),
         moves_left=0 if steps.actions else moves_left(policy, fleet.moves, steps.now),
         lowered_at=fleet.service.lowered_at,
     )

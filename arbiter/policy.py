@@ -33,6 +33,10 @@ class Policy:
         fallback_after: spot launches refused or lost within fallback_window_s before the next
             replica is bought on demand.
         fallback_window_s: seconds for which those failures count.
+        churn_after: spot machines of a service lost within churn_window_s, for each ordered
+            replica, after which it stays on demand for churn_hold_s; each hold in a row lasts
+            twice as long as the one before, up to eight times.
+        churn_window_s, churn_hold_s: seconds.
         refusal_s: seconds for which refused capacity is not tried again; doubles with every
             failure in a row, up to refusal_max_s.
         missing_cost: what an hour of one missing replica is worth, in hours of an on-demand
@@ -74,6 +78,9 @@ class Policy:
     quality_floor: Quantization | None = None
     base_on_demand: int = 0
     commitments: tuple[Commitment, ...] = ()
+    churn_after: int = 4
+    churn_window_s: int = 7200
+    churn_hold_s: int = 3600
 
     def allows(self, purchase: Purchase) -> bool:
         """Whether this way of buying is allowed."""

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from arbiter.act import ORDER, Actor
+from arbiter.churn import LOSSES_KEPT, churn
 from arbiter.commitments import in_use
 from arbiter.demand import Demand
 from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
@@ -209,6 +210,7 @@ class Loop:
             others = [one for one in everyone if one.service != service.name]
             beliefs = replace(read_beliefs(connection), seeds=read_seeds(connection, now))
             known = cold_starts(connection, now)
+            losses = fleet.losses(connection, service.name, now - LOSSES_KEPT, now)
         of_kind = {
             kind: {row.action.cluster for row in open_actions if row.action.kind is kind}
             for kind in ActionKind
@@ -227,6 +229,7 @@ class Loop:
             ),
             moves=tuple(moves),
             not_launchable=self._tools.not_launchable,
+            losses=tuple(losses),
             slow=slow_launches(
                 now, replicas, service.profile, known, self._tools.fleet.hedge_after_s
             ),
@@ -262,6 +265,7 @@ class Loop:
         fleet_now, policy, beliefs = self._fleet(service, profile)
         now = self._now()
         made = plan(now, quotes, fleet_now, policy, beliefs)
+        self._tell_of_churn(fleet_now, policy)
         self._steer(made, fleet_now, policy, beliefs)
         inputs = journal.Inputs(now, tuple(quotes), fleet_now, policy, beliefs)
         with self._store.begin() as connection:
@@ -274,6 +278,15 @@ class Loop:
             note_hedges(connection, made, fleet_now.replicas, policy, decision_id)
         self._tools.tell(made.sentence)
         return made, decision_id
+
+    def _tell_of_churn(self, fleet_now: Fleet, policy: Policy) -> None:
+        """Journal that spot is left alone for a while, once for each such while."""
+        service = fleet_now.service
+        held = churn(policy, fleet_now.losses, service.replicas, self._now())
+        if held is None:
+            self.troubles.over("spot_churn", service.name)
+        else:
+            self.troubles.note("spot_churn", f"{service.name}: {held}", service.name)
 
     def _steer(self, made: Plan, fleet_now: Fleet, policy: Policy, beliefs: Beliefs) -> None:
         """Note how the service fares against its goal, for the plans to come."""

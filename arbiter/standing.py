@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from arbiter.churn import Churn
 from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
 from arbiter.pools import group_of, pool_of
 from arbiter.profiles import Profile
@@ -29,6 +30,7 @@ class Standing:
         covered: clusters that stand on a machine that is paid for.
         free: machine of a commitment -> how many of them nobody uses.
         failures: spot launches refused or lost lately.
+        churn: the hold that losses have led to, during which no spot is tried; None: none.
         moves_left: launches for money that the policy still allows.
         lowered_at: when fewer replicas were last wanted than before: what was launched until then
             need not stay.
@@ -48,6 +50,7 @@ class Standing:
     covered: frozenset[str] = frozenset()
     free: Mapping[str, int] = field(default_factory=dict)
     lowered_at: datetime | None = None
+    churn: Churn | None = None
 
 
 def up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beliefs:

@@ -239,8 +239,9 @@ class Wishes:
         return float(usd_per_mtok / self._unit)
 
     def _not_to_be_tried(self) -> set[str]:
-        """After many failures within minutes no spot is tried: on-demand always launches."""
-        if self._bought is None or self._standing.failures < self._policy.fallback_after:
+        """After many failures within minutes, or in a churn, no spot is tried."""
+        many = self._standing.failures >= self._policy.fallback_after
+        if self._bought is None or not (many or self._standing.churn is not None):
             return set()
         return set(self._pools)
 
@@ -379,6 +380,8 @@ class Wishes:
     def _why_needed(self, chosen: Candidate) -> str:
         failures = self._standing.failures
         on_demand = chosen.quote.offer.purchase is Purchase.ON_DEMAND
+        if on_demand and self._standing.churn is not None:
+            return str(self._standing.churn)
         if on_demand and failures >= self._policy.fallback_after:
             return f"on-demand, after {failures} spot failures"
         if failures:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from arbiter.backtest.view import Buy, End, Instance, Launch, Orders, Setting, View
+from arbiter.churn import LOSSES_KEPT, churn
 from arbiter.domain import (
     Action,
     ActionKind,
@@ -100,6 +101,7 @@ class PlannedPolicy:
         self._notice_s = {place.provider: setting.notice * setting.tick_s for place in places}
         self._refusals: dict[OfferKey, Refusal] = {}
         self._moves: list[datetime] = []
+        self._losses: list[datetime] = []
         self._replicas: dict[int, Replica] = {}  # by the machine's id
         self._launched = 0
         self._beliefs = Beliefs()
@@ -113,6 +115,8 @@ class PlannedPolicy:
         lost = [self._replicas.pop(instance.id) for instance in view.lost]
         for replica in lost:
             self._remember(replica.offer.key, now, lost=True)
+            if replica.offer.purchase is Purchase.SPOT:
+                self._losses.append(now)
         self._observe(now, lost)
         self._ripen(view, now)
         quotes = self._quotes(view, now)
@@ -145,6 +149,7 @@ class PlannedPolicy:
         service = Service("backtest", self._profile.name, view.replicas, generation=self._launched)
         self._refusals = {k: r for k, r in self._refusals.items() if _matters(r, now, self._policy)}
         self._moves = [moved for moved in self._moves if moved > now - DAY]
+        self._losses = [lost for lost in self._losses if lost > now - LOSSES_KEPT]
         return Fleet(
             service,
             self._profile,
@@ -152,6 +157,7 @@ class PlannedPolicy:
             tuple(self._replicas.values()),
             refusals=tuple(self._refusals.values()),
             moves=tuple(self._moves),
+            losses=tuple(self._losses),
             notice_s=self._notice_s,
         )
 
@@ -259,6 +265,8 @@ class PlannedPolicy:
         for replica in self._replicas.values():
             if replica.healthy_at is not None:
                 instants.append(replica.healthy_at + timedelta(seconds=policy.min_stay_s))
+        held = churn(policy, self._losses, view.replicas, now)
+        instants += [] if held is None else [held.until]
         later = [one for one in instants if one > now]
         soon = view.tick + self._patience(view)
         if not later:

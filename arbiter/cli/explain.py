@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from arbiter.believed import Believed, ColdStart
+    from arbiter.churn import Churn
     from arbiter.spot.goal import Goal
     from arbiter.store.journal import DecisionRow, Inputs
 
@@ -137,6 +138,14 @@ def _cold_starts(given: Inputs | None) -> list[ColdStart]:
     return cold_starts(given.beliefs, model, assumed_s)
 
 
+def _churn(row: DecisionRow, given: Inputs | None) -> Churn | None:
+    from arbiter.churn import churn
+
+    if given is None:
+        return None
+    return churn(given.policy, given.fleet.losses, given.fleet.service.replicas, row.at)
+
+
 def _goal(row: DecisionRow, given: Inputs | None) -> Goal | None:
     return None if given is None else given.beliefs.goals.get(row.service)
 
@@ -156,6 +165,9 @@ def _show(
         click.echo(SIMULATED)
     for line in decision_lines(row):
         click.echo(line)
+    held = _churn(row, given)
+    if held is not None:
+        click.echo(f"  {held}")
     goal, pools = _goal(row, given), _pools(row, given)
     if goal is not None:
         click.echo(f"  {goal_line(goal)}")

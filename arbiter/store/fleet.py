@@ -271,6 +271,18 @@ def refusals(connection: Connection, now: datetime) -> list[Refusal]:
     ]
 
 
+def losses(connection: Connection, name: str, since: datetime, now: datetime) -> list[datetime]:
+    """When spot machines of a service were lost, oldest first."""
+    query = select(refusal.c.at, refusal.c.offer_key).where(
+        refusal.c.service == name, refusal.c.lost, refusal.c.at > since, refusal.c.at <= now
+    )
+    return [
+        at
+        for at, key in connection.execute(query.order_by(refusal.c.id))
+        if OfferKey.parse(key).purchase is Purchase.SPOT
+    ]
+
+
 def add_refusal(connection: Connection, name: str, new: Refusal) -> None:
     """Remember refused or lost capacity."""
     connection.execute(

@@ -139,6 +139,25 @@ def test_a_quota_is_remembered_for_every_zone_of_its_region(bench: Bench) -> Non
     assert tried == ["aws/eu-north-1/eun1-az1", "aws/eu-west-1/euw1-az1"]
 
 
+# --- churn ----------------------------------------------------------------------------------
+
+
+def test_a_service_that_keeps_losing_spot_stays_on_demand_for_a_while(bench: Bench) -> None:
+    bench.policy = replace(
+        bench.policy, churn_after=2, fallback_after=100, refusal_s=0, min_stay_s=1800
+    )
+    up(bench)
+    for _ in range(2):
+        (one,) = (one for one in bench.replicas() if one.state is ReplicaState.HEALTHY)
+        fake(bench).lose(one.cluster)
+        bench.tick(4)
+    (stands,) = bench.replicas()
+    assert stands.offer.purchase is Purchase.ON_DEMAND
+    assert kinds(bench).count("spot_churn") == 1
+    bench.tick(70, seconds=60)
+    assert bench.replicas()[0].offer.purchase is Purchase.SPOT, "back after the hold"
+
+
 # --- hedges ---------------------------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ PURE = (
     "orders",
     "planner",
     "policy",
+    "churn",
     "cold_starts",
     "hedging",
     "pools",
