@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from arbiter.calibration import Calibration
 from arbiter.domain import Offer, Purchase
 from arbiter.pools import group_of, pool_of, told_of
 from arbiter.spot.beliefs import HOUR, Beliefs, hazard_now
@@ -61,6 +62,52 @@ def cold_starts(beliefs: Beliefs, model: str, assumed_s: float) -> list[ColdStar
         ColdStart(model, place, cold_s(beliefs.colds, model, place, assumed_s), found)
         for place, found in places(beliefs.colds, model).items()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRate:
+    """What busy servers have shown of a kind of machine under a model.
+
+    Attributes:
+        measured: tokens per second that were made, over those that were estimated.
+        factor: what the estimate is multiplied by, which weighs in too.
+        busy_s: seconds of full load, those longer ago counting less.
+    """
+
+    variant: str
+    gpu: str
+    gpu_count: int
+    measured: float
+    factor: float
+    busy_s: float
+    seen_at: datetime | None
+
+
+def measured_rates(beliefs: Beliefs, model: str, at: datetime) -> list[MeasuredRate]:
+    """Of every kind that was measured, by name."""
+    calibration = Calibration(beliefs.rates, model, at)
+    found = []
+    for name, rate in sorted(beliefs.rates.items()):
+        owner, variant, gpu, count = name.split("/")
+        if owner == model and rate.busy_s > 0:
+            evidence = calibration.of(variant, gpu, int(count))
+            measured = round(rate.made_s / rate.busy_s, 3)
+            found.append(
+                MeasuredRate(
+                    variant, gpu, int(count), measured, evidence.factor, evidence.busy_s,
+                    evidence.seen_at,
+                )
+            )  # fmt: skip
+    return found
+
+
+def rate_line(one: MeasuredRate) -> str:
+    """A measured rate as text."""
+    seen = "" if one.seen_at is None else f", last at {one.seen_at:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"measured on {one.gpu} x{one.gpu_count} as {one.variant}: {one.measured:.2f} of the "
+        f"estimate in {one.busy_s / 60:.1f} busy minutes{seen}, counted as {one.factor:.2f}"
+    )
 
 
 def cold_line(one: ColdStart) -> str:

@@ -14,20 +14,23 @@ from arbiter.policy import Policy
 from arbiter.profiles import load_profile
 from arbiter.regions import load_atlas
 from arbiter.settings import load_settings
+from arbiter.spot.beliefs import Beliefs
 from arbiter.store import fleet, journal
 
 SERVICE = Service("chat", "llama70b-awq", 2, {"team": "search"})
 
 
-def decide(machine: Machine) -> str:
+def decide(machine: Machine, beliefs: Beliefs | None = None, demand: float | None = None) -> str:
     """Order a service, journal its first decision, let the machines come up; the decision's id."""
     quotes = tuple(quick_standing(load_settings(machine.toml), load_atlas()).quotes)
     store = machine.store()
     with store.begin() as connection:
         service = fleet.add_service(connection, SERVICE, NOW)
-        known = Fleet(service, load_profile(SERVICE.profile), journal.owner(connection))
-        inputs = journal.Inputs(NOW, quotes, known, Policy())
-        made = plan(NOW, quotes, known, Policy())
+        profile, owner = load_profile(SERVICE.profile), journal.owner(connection)
+        known = Fleet(service, profile, owner, demand=demand)
+        learnt = beliefs or Beliefs()
+        inputs = journal.Inputs(NOW, quotes, known, Policy(), learnt)
+        made = plan(NOW, quotes, known, Policy(), learnt)
         decision = journal.write_decision(connection, made, inputs)
         for number, one in enumerate(_replicas(made)):
             fleet.add_replica(connection, one, "awq")

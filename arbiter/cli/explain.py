@@ -10,10 +10,11 @@ from arbiter.cli.context import SIMULATED, app_of, complete_service, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
     from sqlalchemy import Connection
 
-    from arbiter.believed import Believed, ColdStart
+    from arbiter.believed import Believed, ColdStart, MeasuredRate
     from arbiter.churn import Churn
     from arbiter.spot.goal import Goal
     from arbiter.store.journal import DecisionRow, Inputs
@@ -54,6 +55,8 @@ def explain(ctx: click.Context, subject: str, replay: bool, as_json: bool) -> No
             "beliefs": _pools(row, given),
             "goal": _goal(row, given),
             "cold_starts": _cold_starts(given),
+            "rates": _rates(row, given),
+            "demand_tokens_per_s": _demand(given),
         }
         print_json({**_as_dict(row, earlier, equal, simulated=simulated), **learnt})
     else:
@@ -146,6 +149,21 @@ def _churn(row: DecisionRow, given: Inputs | None) -> Churn | None:
     return churn(given.policy, given.fleet.losses, given.fleet.service.replicas, row.at)
 
 
+def _rates(row: DecisionRow, given: Inputs | None) -> list[MeasuredRate]:
+    from arbiter.believed import measured_rates
+
+    if given is None:
+        return []
+    return measured_rates(given.beliefs, given.fleet.profile.name, row.at)
+
+
+def _demand(given: Inputs | None) -> Decimal | None:
+    """Output tokens per second that were counted on for each replica; None: full load."""
+    from arbiter.planner import demand
+
+    return None if given is None else demand(given.fleet)
+
+
 def _goal(row: DecisionRow, given: Inputs | None) -> Goal | None:
     return None if given is None else given.beliefs.goals.get(row.service)
 
@@ -158,7 +176,7 @@ def _show(
     *,
     simulated: bool,
 ) -> None:
-    from arbiter.believed import believed_lines, cold_line, goal_line
+    from arbiter.believed import believed_lines, cold_line, goal_line, rate_line
     from arbiter.explain import decision_lines
 
     if simulated:
@@ -173,6 +191,11 @@ def _show(
         click.echo(f"  {goal_line(goal)}")
     for cold in _cold_starts(given):
         click.echo(f"  {cold_line(cold)}")
+    for rate in _rates(row, given):
+        click.echo(f"  {rate_line(rate)}")
+    asked = _demand(given)
+    if asked is not None:
+        click.echo(f"  ranked at {asked} output tokens/s, which each replica is asked for at most")
     if pools:
         click.echo("  believed of spot")
     for line in believed_lines(pools):

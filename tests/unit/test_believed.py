@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from arbiter.believed import believed, believed_lines
+from arbiter.believed import believed, believed_lines, measured_rates, rate_line
+from arbiter.calibration import Busy, kind
 from arbiter.spot.beliefs import Beliefs, Event, Happened, hazard, learn
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -50,3 +51,20 @@ def test_the_lines_say_how_many_are_left_out() -> None:
     assert len(lines) == 9
     assert lines[-1] == "and 4 more: --json shows all"
     assert "losses an hour" in lines[0]
+
+
+def test_measured_rates_of_the_model_are_told_with_what_they_count_for() -> None:
+    beliefs = learn(
+        Beliefs(),
+        [
+            Busy(AT.timestamp(), kind("llama8b", "bf16", "H100", 1), 600, 420_000, 1000.0),
+            Busy(AT.timestamp(), kind("other", "bf16", "H100", 1), 600, 420_000, 1000.0),
+        ],
+    )
+    (row,) = measured_rates(beliefs, "llama8b", AT)
+    assert (row.gpu, row.gpu_count, row.measured, row.factor) == ("H100", 1, 0.7, 0.85)
+    assert rate_line(row) == (
+        "measured on H100 x1 as bf16: 0.70 of the estimate in 10.0 busy minutes, "
+        "last at 2026-11-01 12:00 UTC, counted as 0.85"
+    )
+    assert measured_rates(Beliefs(), "llama8b", AT) == []

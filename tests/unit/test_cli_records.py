@@ -12,6 +12,8 @@ from cli_fleet import decide
 from cli_world import NOW, Machine, market
 
 from arbiter import registry
+from arbiter.calibration import Rate, kind
+from arbiter.spot.beliefs import Beliefs
 from arbiter.store.turns import Turn, write_turn
 from arbiter.testing import FakeProvider, priced
 
@@ -224,3 +226,24 @@ def test_a_doctor_finds_nothing_held_back(machine: Machine) -> None:
         "ok",
         "no price is doubted",
     )
+
+
+def test_a_decision_says_what_was_measured_and_asked_for(machine: Machine) -> None:
+    seen = (NOW - timedelta(hours=1)).timestamp()
+    measured = {kind("llama70b-awq", "awq", "H100", 1): Rate(900.0, 1800.0, seen)}
+    decision = decide(machine, Beliefs(rates=measured), demand=120.0)
+    ended = machine.arbiter("explain", decision, "--replay")
+    assert ended.code == 0
+    assert "byte for byte" in ended.out
+    assert "measured on H100 x1 as awq: 0.50 of the estimate in 29.9 busy minutes" in ended.out
+    assert "ranked at 60.0 output tokens/s" in ended.out
+    answer = machine.arbiter("explain", decision, "--json").json
+    assert answer["demand_tokens_per_s"] == "60.0"
+    (rate,) = answer["rates"]
+    assert (rate["gpu"], rate["measured"], rate["factor"]) == ("H100", 0.5, 0.63)
+    found = {one["gpu"]: one for one in answer["candidates"]}
+    assert found["H100"]["rate_basis"] == "measured"
+    assert found["L4"]["rate_basis"] == "corrected"
+    hourly = {gpu: Decimal(one["price_usd_hour"]) for gpu, one in found.items()}
+    cheapest = min(answer["candidates"], key=lambda one: Decimal(one["price_usd_hour"]))
+    assert answer["candidates"][0] == cheapest, hourly  # all make more than is asked for

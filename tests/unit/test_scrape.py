@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request, urlopen
 
 import pytest
 
-from arbiter.counters import Counters
+from arbiter.counters import Counters, window
+from arbiter.demo.server import Options, Server
 from arbiter.scrape import MOST_BYTES, HttpCounters
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -145,3 +149,54 @@ def test_a_server_that_drips_is_cut_and_the_others_are_read(slow: Answer) -> Non
     assert time.monotonic() - began < GENEROUS_S
     if "good" in told:  # a loaded machine may take more than the second that it is given
         assert told["good"] == TOLD
+
+
+def test_a_server_of_the_demo_under_more_than_it_can_do_is_seen_to_be_saturated() -> None:
+    options = Options(model="tiny", tokens_per_second=5.0, max_num_seqs=2)
+    with Server(options, "the-key") as running:
+        running.server_activate()
+        serving = threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True)
+        serving.start()
+        url = f"http://127.0.0.1:{running.server_port}"
+        assert read(url) == Counters(NOW, 0, 0, 0, 0, 0.0)
+        clients = [threading.Thread(target=chat, args=(url,), daemon=True) for _ in range(12)]
+        for client in clients:
+            client.start()
+        before = wait_for(url, is_full)
+        made = before.generation_tokens
+        after = wait_for(url, lambda one: is_full(one) and one.generation_tokens > made)
+        running.abort.set()
+        for client in clients:
+            client.join(GENEROUS_S)
+        running.shutdown()
+        serving.join(GENEROUS_S)
+    past = window(before, replace(after, at=NOW + timedelta(seconds=1)), 2)
+    assert past is not None
+    assert past.saturated
+    assert past.tokens > 0
+
+
+def is_full(one: Counters) -> bool:
+    return one.running == 2 and one.waiting > 0
+
+
+def chat(url: str) -> None:
+    question = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 2000,
+    }
+    headers = {"Authorization": "Bearer the-key", "Content-Type": "application/json"}
+    request = Request(f"{url}/v1/chat/completions", json.dumps(question).encode(), headers)
+    with suppress(OSError), urlopen(request, timeout=GENEROUS_S) as answer:
+        answer.read()
+
+
+def wait_for(url: str, holds: Callable[[Counters], bool]) -> Counters:
+    until = time.monotonic() + GENEROUS_S
+    while time.monotonic() < until:
+        found = read(url)
+        if found is not None and holds(found):
+            return found
+        time.sleep(0.01)
+    raise AssertionError("the server never said so")
