@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -16,6 +16,7 @@ from arbiter.clock import Clock
 from arbiter.errors import ArbiterError
 from arbiter.provider import HistoryProvider, ParsedHistory, PastPrice, Progress, Provider
 from arbiter.quality import screen
+from arbiter.screening import is_named
 from arbiter.store import bulk
 from arbiter.store.bulk import Written
 from arbiter.store.engine import Store
@@ -24,6 +25,9 @@ from arbiter.store.tables import meta
 
 AT_MOST = timedelta(days=400)
 """How far back a provider is asked; each tells as much as it has."""
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""No machine with a GPU was for rent before."""
 
 
 class NoHistory(ArbiterError):
@@ -104,7 +108,7 @@ def _backfill(
     now = clock.now()
     fetched = provider.fetch_history(since or now - AT_MOST, now, progress)
     history = provider.parse_history(fetched, clock.now())
-    kept, skips, malformed = _screened(history)
+    kept, skips, malformed = _screened(history, now)
     progress(f"{len(kept):,} past prices")
     with PastPrices() as past:
         past.extend_prices(provider.name, kept)
@@ -115,15 +119,18 @@ def _backfill(
     return Backfilled(provider.name, written, skips, malformed, fetched.degraded)
 
 
-def _screened(history: ParsedHistory) -> tuple[list[PastPrice], Mapping[str, int], int]:
+def _screened(
+    history: ParsedHistory, now: datetime
+) -> tuple[list[PastPrice], Mapping[str, int], int]:
     """The prices to believe, and what was left out: judged as those of a poll are."""
-    sound = [past for past in history.prices if _is_sound(past)]
+    sound = [_until_now(past, now) for past in history.prices if _is_sound(past, now)]
     believed, _ = screen([past.offer for past in sound])
     kept_ids = {id(offer) for offer in believed}
     kept = [past for past in sound if id(past.offer) in kept_ids]
     reasons = Counter(skip.reason for skip in history.skips)
     wrong = {
-        "price, number of GPUs or end of a price cannot be": len(history.prices) - len(sound),
+        "price, number of GPUs, name or time of a price cannot be": len(history.prices)
+        - len(sound),
         "implausible price": len(sound) - len(kept),
     }
     reasons.update({reason: rows for reason, rows in wrong.items() if rows})
@@ -131,10 +138,18 @@ def _screened(history: ParsedHistory) -> tuple[list[PastPrice], Mapping[str, int
     return kept, dict(reasons), malformed
 
 
-def _is_sound(past: PastPrice) -> bool:
-    offer, end = past.offer, past.valid_to
-    ends_later = end is None or int(past.valid_from.timestamp()) < int(end.timestamp())
-    return offer.price.micros > 0 and offer.gpu_count > 0 and ends_later
+def _is_sound(past: PastPrice, now: datetime) -> bool:
+    offer, begin, end = past.offer, past.valid_from, past.valid_to
+    if not EARLIEST <= begin <= now:
+        return False
+    ends_later = end is None or int(begin.timestamp()) < int(end.timestamp())
+    return offer.price.micros > 0 and offer.gpu_count > 0 and ends_later and is_named(offer)
+
+
+def _until_now(past: PastPrice, now: datetime) -> PastPrice:
+    """An end that has not come yet is none."""
+    ended = past.valid_to is None or past.valid_to <= now
+    return past if ended else replace(past, valid_to=None)
 
 
 def _key(provider: Provider) -> str:

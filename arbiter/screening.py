@@ -48,7 +48,7 @@ class Screening:
         odd = (
             last.left_out
             or last.unnamed
-            or not all(_is_worth(one) and _is_named(one) for one in come)
+            or not all(_is_worth(one) and is_named(one) for one in come)
         )
         if odd or _SHARE * len(places) > len(offers):
             self._last = self._anew(offers)
@@ -58,11 +58,11 @@ class Screening:
         return self._last
 
     def _anew(self, offers: Sequence[PricedOffer]) -> Screened:
-        named = list(filter(_is_named, offers))
+        named = list(filter(is_named, offers))
         sound = list(filter(_is_worth, named))
         self._peers = Peers(sound)
         screened = _screened(self._peers, named, sound)
-        unnamed = [malformed(UNNAMED, one) for one in offers if not _is_named(one)]
+        unnamed = [malformed(UNNAMED, one) for one in offers if not is_named(one)]
         return screened._replace(offers=offers, unnamed=unnamed)
 
 
@@ -81,7 +81,8 @@ def _is_worth(offer: PricedOffer) -> bool:
     return offer.price.micros > 0 and offer.gpu_count > 0
 
 
-def _is_named(offer: PricedOffer) -> bool:
+def is_named(offer: PricedOffer) -> bool:
+    """Whether what an offer is called can be stored."""
     zone = offer.region if offer.zone is None else offer.zone
     return are_names(offer.tier, offer.region, zone, offer.instance_type, offer.gpu)
 

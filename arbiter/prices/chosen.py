@@ -13,7 +13,7 @@ import numpy as np
 
 from arbiter.errors import ArbiterError, UnknownName
 from arbiter.prices.fx import BASE, DAY_S, EPOCH, NoRate, Rates, Used, converted, shared
-from arbiter.prices.question import Question, Window
+from arbiter.prices.question import Question
 from arbiter.prices.steps import Flags, Ints, Steps, within
 from arbiter.regions import MISTAKEN
 from arbiter.sovereignty import Allowed, Level, Rule, judge
@@ -173,12 +173,8 @@ def find_lines(market: Market, question: Question) -> Lines:
         NothingFound: there are none.
         UnknownName: because nothing of a name that was given is recorded.
     """
-    whichever = replace(question, window=_ANY_TIME, zone=UTC, currency=None, per="gpu")
-    asked = whichever, market.rule, market.atlas
+    asked = question.filters, market.rule, market.atlas
     return chosen_lines(market.connection, asked, lambda: _read_lines(market, question))
-
-
-_ANY_TIME = Window(0, 1)
 
 
 def _read_lines(market: Market, question: Question) -> Lines:

@@ -6,7 +6,7 @@ Everything that a user types is checked here, before a database is opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
@@ -73,6 +73,12 @@ class Question:
     level: Level | None = None
     currency: str | None = None
     per: str = "gpu"
+
+    @property
+    def filters(self) -> tuple[Hashable, ...]:
+        """What chooses the series: two questions with the same are about the same ones."""
+        where = (self.providers, self.regions, self.zones, self.countries, self.level)
+        return self.gpu, self.purchase, self.tiers, self.instance_types, *where
 
 
 def asked(

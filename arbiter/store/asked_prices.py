@@ -95,9 +95,9 @@ def standing_at(
     # Nobody has looked since, so most of what stood then stands still; of the rest, which may be
     # known from files alone, the history is asked.
     rows = _columns(connection, _STANDS, f"FROM price_now c WHERE {_among('c.series_id', ids)}")
-    rows = rows[rows[:, 1] <= instant]
-    others = np.setdiff1d(chosen.ids, rows[:, 0]).tolist()
-    if others:
+    rows = _only(rows[rows[:, 1] <= instant], ids)
+    if len(rows) < len(ids):
+        others = np.setdiff1d(chosen.ids, rows[:, 0]).tolist()
         stood = _columns(connection, _INTERVAL, _newest_before(connection, others, instant))
         rows = np.concatenate((rows, _only(stood, others)))
     return _ordered(rows, ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_rows_that_cannot_be_are_left_out_and_counted(store: Store) -> None:
     assert dict(done.skips) == {
         "not a GPU": 1,
         "implausible price": 1,
-        "price, number of GPUs or end of a price cannot be": 1,
+        "price, number of GPUs, name or time of a price cannot be": 1,
     }
     assert done.malformed == 2
 
@@ -160,3 +161,16 @@ def test_a_provider_without_a_past_is_none_or_told(store: Store) -> None:
     assert backfill_once(FakeProvider(), store, clock, silent) is None
     with pytest.raises(NoHistory, match="fake tells no past prices"):
         backfill(FakeProvider(), store, clock, silent)
+
+
+def test_rows_whose_time_or_name_cannot_be_harm_no_other(store: Store) -> None:
+    odd = [
+        replace(past(10, "1.00"), valid_from=datetime(1, 1, 1, tzinfo=UTC)),
+        replace(past(10, "1.00"), valid_from=clock.now() + DAY),
+        past(10, "1.00", region="eu\0west"),
+    ]
+    endless = replace(past(10, "1.00"), valid_to=datetime(9999, 1, 1, tzinfo=UTC))
+    done = backfill(Historian([endless, *odd]), store, clock, silent)
+    assert recorded(store) == [(10, 0, 1_000_000)]
+    assert done.skips == {"price, number of GPUs, name or time of a price cannot be": 3}
+    assert done.malformed == 3
