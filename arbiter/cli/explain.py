@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from arbiter.spot.goal import Goal
     from arbiter.store.journal import DecisionRow, Inputs
 
+EVERY = 1_000_000
 EARLIER = 5
 """How many older decisions of a service are listed below the newest."""
 
@@ -28,21 +29,29 @@ EARLIER = 5
     epilog="\b\nExamples:\n"
     "  arbiter explain chat\n"
     "  arbiter explain 4f0c91d2ab37 --replay\n"
+    "  arbiter explain chat --replay --all\n"
     "  arbiter explain chat --json | jq .refused_by_rule",
 )
 @click.argument("subject", metavar="SERVICE|DECISION", shell_complete=complete_service)
 @click.option("--replay", is_flag=True, help="Decide again from the stored inputs and compare.")
+@click.option("--all", "every", is_flag=True, help="With --replay: every decision of the service.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def explain(ctx: click.Context, subject: str, replay: bool, as_json: bool) -> None:
+def explain(ctx: click.Context, subject: str, replay: bool, every: bool, as_json: bool) -> None:
     """Show a decision: what was chosen, the best others with their scores, what each rule refused.
 
     Of a SERVICE, the newest decision; a DECISION is named by its id or the beginning of one. With
-    --replay the exit code is 1 when the stored inputs give another plan, byte for byte.
+    --replay the exit code is 1 when the stored inputs give another plan, byte for byte; with --all
+    that holds for every decision of the SERVICE whose inputs are still kept.
     """
     app = app_of(ctx)
+    if every and not replay:
+        raise click.UsageError("--all needs --replay: the newest decisions are listed without", ctx)
     store = app.open_store()
     try:
+        if every:
+            with store.read() as connection:
+                ctx.exit(_replay_all(connection, subject, as_json=as_json))
         with store.begin() as connection:
             row, earlier = _found(connection, subject)
             equal = _replayed(connection, row) if replay else None
@@ -101,6 +110,34 @@ def _replayed(connection: Connection, row: DecisionRow) -> bool:
 
     again = replay(journal.inputs(connection, row.id))
     return journal.encode(again) == journal.encode(row.plan)
+
+
+def _replay_all(connection: Connection, service: str, *, as_json: bool) -> int:
+    """Decide everything of a service again; the exit code: 1 where one plan differs."""
+    from arbiter.errors import ArbiterError
+    from arbiter.store import fleet, journal
+
+    fleet.get_service(connection, service)
+    same, gone = 0, 0
+    others: list[DecisionRow] = []
+    for row in journal.decisions(connection, service, limit=EVERY):
+        try:
+            equal = _replayed(connection, row)
+        except ArbiterError:
+            gone += 1
+            continue
+        same += equal
+        if not equal:
+            others.append(row)
+    if as_json:
+        named = [{"id": one.id, "at": one.at, "version": one.version} for one in others]
+        print_json({"service": service, "equal": same, "other": named, "not_kept": gone})
+        return 1 if others else 0
+    lost = f"; of {gone} more what they were made from is no longer kept" if gone else ""
+    click.echo(f"{same} of {same + len(others)} decisions are the same, byte for byte{lost}")
+    for one in others:
+        click.echo(f"  {one.id}  {one.at:%Y-%m-%d %H:%M:%S} UTC  {_outcome(one, False)}")
+    return 1 if others else 0
 
 
 def _as_dict(

@@ -111,6 +111,24 @@ def test_a_replay_notices_a_record_that_was_tampered_with(machine: Machine) -> N
     assert "ANOTHER plan" in ended.out
 
 
+def test_every_decision_of_a_service_is_replayed(machine: Machine) -> None:
+    decide(machine)
+    ended = machine.arbiter("explain", "chat", "--replay", "--all")
+    assert (ended.code, ended.out) == (0, "1 of 1 decisions are the same, byte for byte\n")
+    connection = sqlite3.connect(machine.folder / "arbiter.db")
+    connection.execute("UPDATE decision SET plan = replace(plan, 'the cheapest', 'the nicest')")
+    connection.commit()
+    connection.close()
+    ended = machine.arbiter("explain", "chat", "--replay", "--all")
+    assert ended.code == 1
+    assert ended.out.startswith("0 of 1 decisions are the same")
+    assert "ANOTHER plan" in ended.out
+    answer = machine.arbiter("explain", "chat", "--replay", "--all", "--json").json
+    assert (answer["equal"], len(answer["other"]), answer["not_kept"]) == (0, 1, 0)
+    assert machine.arbiter("explain", "nothing", "--replay", "--all").code == 1
+    assert "--all needs --replay" in machine.arbiter("explain", "chat", "--all").err
+
+
 # --- doctor ---------------------------------------------------------------------------------
 
 
