@@ -102,8 +102,8 @@ class Loop:
         return plans
 
     def has_changed(self) -> bool:
-        """Whether, since the last tick, a replica that serves has stopped or was given notice, or a
-        request came for a service at zero.
+        """Whether, since the last tick, a replica that serves has stopped or was given notice, a
+        request came for a service at zero, or one waits for a replica.
 
         It asks servers and gateway, and is quick: the next tick finds out what has happened.
         """
@@ -111,7 +111,7 @@ class Loop:
             services = fleet.services(connection)
             replicas = fleet.replicas(connection, self._tools.atlas)
         models = {one.name: one.profile for one in services}
-        return self._scaler.has_woken(services) or self._observer.has_changed(replicas, models)
+        return self._scaler.is_waited_for(services) or self._observer.has_changed(replicas, models)
 
     def preview(self, service: Service) -> Plan:
         """What the next tick would decide, without observing, writing or acting."""

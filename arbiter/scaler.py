@@ -67,22 +67,24 @@ class Scaler:
         if found.replicas != service.replicas:
             self._order(service, found, now)
 
-    def has_woken(self, services: Sequence[Service]) -> bool:
-        """Whether a request came for a service at zero since the gateway was last asked.
+    def is_waited_for(self, services: Sequence[Service]) -> bool:
+        """Whether a request waits, or came for a service at zero since the last tick.
 
         A failure to ask is none: the next tick finds it.
         """
-        asleep = [one for one in services if _may_wake(one)]
-        if not asleep or self._tools.routing.gateway is None:
+        looked_at = [one for one in services if _may_be_waited_for(one)]
+        if not looked_at or self._tools.routing.gateway is None:
             return False
         before, now = self._counts, self._ask()
-        if before is None or now is None:
+        if now is None:
             return False
-        return any(
-            now.get(one.name, NOTHING).active
-            or now.get(one.name, NOTHING).requests != before.get(one.name, NOTHING).requests
-            for one in asleep
-        )
+        for one in looked_at:
+            seen = now.get(one.name, NOTHING)
+            known = None if before is None else before.get(one.name, NOTHING)
+            came = known is not None and seen.requests > known.requests
+            if seen.held or (one.replicas == 0 and (seen.active or came)):
+                return True
+        return False
 
     def _ask(self) -> Mapping[str, Counts] | None:
         gateway = self._tools.routing.gateway
@@ -97,15 +99,18 @@ class Scaler:
         with store.read() as connection:
             history = loads(connection, service.name, now)
             told = readings(connection, service.name).values()
-        fresh = [one.counters for one in told if abs(now - one.counters.at) <= FRESH]
+        running = service.replicas > 0  # what a server that is ended said last is not so any more
+        fresh = [one for one in told if running and abs(now - one.counters.at) <= FRESH]
         gateway = self._tools.routing.gateway
         if (gateway is None and not fresh) or (gateway is not None and self._counts is None):
             return []
         seen = (self._counts or {}).get(service.name, NOTHING)
-        inside = sum(one.running + one.waiting for one in fresh)
-        passed = seen.requests + sum(one.generation_tokens for one in fresh)
+        inside = sum(one.counters.running + one.counters.waiting for one in fresh)
+        if not inside and any(one.tokens_per_s for one in fresh):
+            inside = 1  # it came and went between two readings
         requests = max(seen.active, inside + seen.held)
-        newest = noted(history[-1] if history else None, now, requests, passed, reaction)
+        last = history[-1] if history else None
+        newest = noted(last, now, requests, seen.requests, reaction)
         with store.begin() as connection:
             keep_load(connection, service.name, newest, reaction.memory)
         return [*(one for one in history if one.since != newest.since), newest]
@@ -140,6 +145,8 @@ def local_times(scaling: Scaling, now: datetime) -> dict[str, datetime]:
     return found
 
 
-def _may_wake(service: Service) -> bool:
-    by_load = service.scaling is not None and service.scaling.by_load
-    return service.replicas == 0 and by_load and not service.paused and not service.down
+def _may_be_waited_for(service: Service) -> bool:
+    scaling = service.scaling
+    if scaling is None or service.paused or service.down:
+        return False
+    return scaling.hold_s > 0 or (scaling.by_load and service.replicas == 0)

@@ -131,7 +131,8 @@ class Load:
 
     Attributes:
         requests: running, waiting and held.
-        passed: a counter that moves whenever a request is answered, even between two looks.
+        passed: requests that the gateway has ever answered: rises with one that came and went
+            between two looks. Where it falls, the gateway has begun to count anew.
     """
 
     since: datetime
@@ -252,7 +253,7 @@ def _busy_at(known: Sequence[Load]) -> datetime | None:
     for before, after in reversed(list(pairwise((None, *known)))):
         if after is not None and after.requests:
             return after.until
-        if before is not None and after is not None and after.passed != before.passed:
+        if before is not None and after is not None and after.passed > before.passed:
             return after.since
     return None
 

@@ -223,7 +223,7 @@ service_load = Table(
     Column("since", UtcDateTime, primary_key=True),
     Column("until", UtcDateTime, nullable=False),
     Column("requests", Integer, nullable=False),  # running, waiting and held
-    Column("passed", BigInteger, nullable=False),  # moves with every request that is answered
+    Column("passed", BigInteger, nullable=False),  # by the gateway, ever: tells what came and went
 )
 
 replica = Table(

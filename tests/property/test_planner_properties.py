@@ -57,7 +57,12 @@ def fleets(draw: st.DrawFn):  # type: ignore[no-untyped-def]
                 replaces=replaces,
             )
         )
-    order = service(draw(st.integers(1, 4)), down=draw(st.booleans()), generation=count)
+    order = service(
+        draw(st.integers(0, 4)),
+        down=draw(st.booleans()),
+        generation=count,
+        lowered_at=draw(st.sampled_from([None, NOW - timedelta(hours=1), NOW])),
+    )
     return fleet(*replicas, order=order)
 
 
@@ -132,6 +137,22 @@ def test_down_launches_nothing_and_ends_everything(market, found) -> None:  # ty
     actions = plan(NOW, market, down, Policy()).actions
     assert {action.kind for action in actions} <= {ActionKind.TERMINATE}
     assert {action.cluster for action in actions} == {one.cluster for one in found.replicas}
+
+
+@given(quotes, fleets())
+def test_at_zero_nothing_is_launched_and_nothing_that_answers_is_cut(market, found) -> None:  # type: ignore[no-untyped-def]
+    """What answers is drained, unless the rule refuses where it stands; a drain has its time."""
+    policy = Policy()
+    zero = replace(found, service=replace(found.service, replicas=0, down=False))
+    actions = plan(NOW, market, zero, policy).actions
+    assert by_kind(actions, ActionKind.LAUNCH) == []
+    touched = {action.cluster: action.kind for action in actions}
+    for one in found.replicas:
+        lawful = isinstance(judge(one.place, policy.sovereignty), Allowed)
+        if one.state is ReplicaState.HEALTHY and lawful:
+            assert touched[one.cluster] is ActionKind.DRAIN
+        elif one.state is not ReplicaState.DRAINING:
+            assert touched[one.cluster] is ActionKind.TERMINATE
 
 
 @dataclass

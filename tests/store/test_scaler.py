@@ -119,6 +119,49 @@ def test_an_idle_service_goes_to_zero_and_a_request_wakes_it(bench: Bench) -> No
     assert scaled(bench)[-1] == "chat was scaled from 0 to 1 replicas: a request came"
 
 
+def test_the_last_words_of_ended_servers_wake_nobody(bench: Bench) -> None:
+    """Readings of a server stay after its end, and grow old."""
+    order(bench, 1, Scaling(0, 2, idle_s=60))
+    bench.tick(3)
+    (only,) = bench.replicas()
+    bench.counters.tells[only.cluster] = Counters(bench.clock.now(), 0, 0, 4000)
+    bench.tick(12)
+    assert bench.replicas() == []
+    bench.tick(60)
+    assert wanted(bench) == 0
+    assert len(scaled(bench)) == 1
+
+
+def test_tokens_between_two_readings_are_no_idleness(bench: Bench) -> None:
+    """Short requests that do not come by the gateway, each over before the next look."""
+    order(bench, 1, Scaling(0, 2, idle_s=60))
+    bench.tick(3)
+    (only,) = bench.replicas()
+    for look in range(30):
+        bench.counters.tells[only.cluster] = Counters(bench.clock.now(), 0, 0, 100 * look)
+        bench.tick()
+    assert answering(bench) == 1
+
+
+def test_while_somebody_waits_the_daemon_does_not_wait_for_its_next_tick(bench: Bench) -> None:
+    order(bench, 1, Scaling(1, None, hold_s=60))
+    bench.tick(3)
+    assert not bench.loop.has_changed()
+    gateway(bench).passed["chat"] = Counts(active=2, held=2)
+    assert bench.loop.has_changed()
+
+
+def test_a_gateway_that_counts_anew_wakes_nobody(bench: Bench) -> None:
+    order(bench, 1, Scaling(0, 2, idle_s=60))
+    ask(bench, 3, 4)
+    ask(bench, 0, 12)
+    assert wanted(bench) == 0
+    gateway(bench).passed["chat"] = Counts()
+    assert not bench.loop.has_changed()
+    bench.tick(20)
+    assert wanted(bench) == 0
+
+
 def test_a_request_that_was_refused_at_zero_wakes_it_too(bench: Bench) -> None:
     order(bench, 1, Scaling(0, 2, idle_s=120))
     bench.tick(20)
