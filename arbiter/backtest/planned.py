@@ -7,7 +7,7 @@ one GPU stand in for all. Caps per million tokens, which need the real ones, are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -107,9 +107,29 @@ class PlannedPolicy:
         self._beliefs = Beliefs()
         self._cost_share: float | None = None
         self.moved_at: list[int] = []
+        self._wake = 0
+        self._seen: tuple[object, ...] | None = None
 
     def tick(self, view: View) -> Orders:
-        """Ask plan() until it has nothing more to do now."""
+        """Ask plan() until it has nothing more to do now; not before something is different."""
+        ready = sum(map(view.is_ready, view.instances))
+        state = self._state(view, [one.id for one in view.instances], ready)
+        if not view.lost and view.tick < self._wake and state == self._seen:
+            return self._wake
+        until: int | None = yield from self._planned(view)
+        self._wake = until or view.tick + 1
+        healthy = sum(one.healthy_at is not None for one in self._replicas.values())
+        self._seen = self._state(view, self._replicas, healthy)
+        return self._wake
+
+    @staticmethod
+    def _state(view: View, ours: Iterable[int], ready: int) -> tuple[object, ...]:
+        """All that is worth another look before the time when it differs."""
+        ids = sorted(ours)
+        doomed = [one.id for one in view.instances if one.lost_at is not None and one.id in ids]
+        return view.prices, view.replicas, ids, ready, doomed
+
+    def _planned(self, view: View) -> Orders:
         now = START + timedelta(seconds=view.tick * self._setting.tick_s)
         self._steer(view, now)
         lost = [self._replicas.pop(instance.id) for instance in view.lost]

@@ -9,7 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arbiter.backtest import Market, Orders, Policy, Setting, View, run
+from arbiter.backtest.accounts import by_place
+from arbiter.backtest.conditions import WARM_UP
 from arbiter.backtest.generate import Recipe, generate
+from arbiter.backtest.grid import Grid
 from arbiter.backtest.markets import Change, checked
 from arbiter.backtest.planned import Planned
 from arbiter.backtest.policies import named
@@ -22,7 +25,7 @@ POLICIES: dict[str, Factory] = {
         name: named(name)
         for name in (
             "on-demand", "single-zone", "even-spread", "round-robin", "spothedge:0", "spothedge:2",
-            "spothedge:1:0.4", "skypilot:1",
+            "spothedge:1:0.4", "skypilot:1", "arbiter",
         )
     },
     "planned": Planned(Rules()),
@@ -68,6 +71,30 @@ def test_no_run_is_below_the_bound_and_both_accounts_agree(
     assert result.bound is not None
     assert 0 < result.bound <= result.j + 1e-6
     assert 0 <= result.missing <= 1 - result.availability + 1e-12
+
+
+@few
+@given(markets, names, replicas, cold_starts, st.booleans())
+def test_no_more_is_held_than_there_is_and_none_serves_before_it_is_ready(
+    market: Market, name: str, count: int, cold: float, fussy: bool
+) -> None:
+    """Counted anew from every machine's life, tick by tick."""
+    result = run(
+        market, POLICIES[name], replicas=count, cold_start_s=cold, refusal=0.3 if fussy else 0.0
+    )
+    zones, ticks = len(market.zones), market.ticks
+    held = by_place(result.lives, zones, ticks, ready=False)
+    assert (held[:zones] <= Grid(market).available).all()
+    serving = [0] * ticks
+    for one in result.lives:
+        assert one.ready_at >= one.launched + cold / market.tick_s
+        for tick in range(one.ready_at, one.ended):
+            serving[tick] += 1
+    measured = serving[WARM_UP:]
+    short = sum(max(0, count - ready) for ready in measured)
+    assert result.missing == pytest.approx(short / (count * len(measured)))
+    enough = sum(ready >= count for ready in measured)
+    assert result.availability == pytest.approx(enough / len(measured))
 
 
 @few
@@ -119,6 +146,7 @@ class Sleepless:
 
     def __init__(self, inside: Policy) -> None:
         self._inside = inside
+        self.moved_at = getattr(inside, "moved_at", None)
 
     def tick(self, view: View) -> Orders:
         yield from self._inside.tick(view)
