@@ -14,7 +14,10 @@ from api_world import MARKET, SERVICE, World, make_world
 
 from arbiter.errors import Unreachable
 from arbiter.provider import Parsed, Signal
-from arbiter.store import journal
+from arbiter.scaling import Load, Scaling
+from arbiter.service_hours import ScheduleWindow
+from arbiter.store import fleet, journal
+from arbiter.store.scaling import keep_load
 from arbiter.store.signals import write_signals
 from arbiter.store.turns import Turn, write_turn
 from arbiter.testing import priced
@@ -358,6 +361,31 @@ def test_an_empty_arbiter_says_what_to_type(tmp_path: Path) -> None:
     page = make_world(tmp_path).client.get("/").text
     assert "arbiter launch MODEL" in page
     assert "No provider was polled yet." in page
+
+
+def test_what_a_service_follows_is_told_by_the_api_and_the_page(world: World) -> None:
+    world.poll()
+    world.launch()
+    window = ScheduleWindow.parse("mon-fri 08:00-20:00 Europe/Berlin = 2")
+    scaling = Scaling(0, 3, (window,), idle_s=600, hold_s=120)
+    now = world.clock.now()
+    with world.store.begin() as connection:
+        fleet.scale(connection, SERVICE, 0, scaling, now)
+        keep_load(connection, SERVICE, Load(now, now, 5, 70), timedelta(minutes=8))
+    (shape,) = world.client.get("/api/v1/services").json()["services"]
+    assert (shape["target"], shape["requests"]) == (0, 5)
+    assert shape["scaling"] == {
+        "min": 0,
+        "max": 3,
+        "schedule": ["mon-fri 08:00-20:00 Europe/Berlin = 2"],
+        "requests_per_replica": None,
+        "idle_s": 600.0,
+        "hold_s": 120.0,
+    }
+    page = world.client.get("/").text
+    assert "at zero" in page
+    assert "0 to 3 replicas by load, to 0 after 600 s without a request" in page
+    assert "requests wait up to 120 s for the first one; 5 in flight" in page
 
 
 def test_what_is_simulated_says_so_on_the_page_and_in_every_answer(tmp_path: Path) -> None:
