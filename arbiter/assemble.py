@@ -20,12 +20,13 @@ from arbiter.launchable import not_launchable
 from arbiter.policy import Policy
 from arbiter.profiles import Profile, load_profile
 from arbiter.reconcile import Loop, Tools
-from arbiter.regions import Atlas
+from arbiter.regions import Atlas, load_atlas
 from arbiter.render import TaskInputs, render_task
 from arbiter.routing import Routing
 from arbiter.scrape import HttpCounters
 from arbiter.settings import Settings
 from arbiter.sovereignty import Refused, judge, parse_level
+from arbiter.staging import refuse_outside
 from arbiter.store.engine import Store
 from arbiter.store.quotes import read_quotes
 
@@ -80,6 +81,7 @@ def launch_spec(
         raise ArbiterError(f"the action {action.id} names no offer")
     variants = {variant.quantization: variant for variant in profile.variants}
     variant = variants.get(action.variant, profile.variants[0])  # type: ignore[call-overload]
+    refuse_outside(variant, policy_of(settings, service).sovereignty, load_atlas().place)
     inputs = TaskInputs(
         profile=profile,
         variant=variant,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from arbiter.gpus import GPUS
-from arbiter.profiles import NAME, REPOSITORY, Quantization
+from arbiter.profiles import BUCKET, NAME, REPOSITORY, Quantization
 from arbiter.schema_errors import nearest
 from arbiter.strict_yaml import Problem, Where
 from arbiter.variants import BITS
@@ -21,6 +21,7 @@ FLAG = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 TEMPLATE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|(API|ACCESS|PRIVATE|SECRET)_?KEY(_ID)?)$")
+REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 
 OWNED_FLAGS: Mapping[str, str] = {
@@ -164,6 +165,7 @@ def _variants(data: Mapping[str, Any]) -> Iterator[Problem]:
             )
         if isinstance(revision, str) and not REVISION.fullmatch(revision):
             yield Problem((*where, "revision"), f"is {revision!r}, must be a commit or a tag")
+        yield from _bucket(variant, where, _flags_of(data))
         weights = _number(variant, "weights_gib")
         if weights is not None and not (weights > 0 and math.isfinite(weights)):
             yield Problem((*where, "weights_gib"), f"is {weights}, must be above 0")
@@ -173,6 +175,36 @@ def _variants(data: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem((*where, "quantization"), f"{stored} is listed twice")
             met.add(stored)
     yield from _floor(data, met)
+
+
+def _bucket(
+    variant: Mapping[str, Any], where: Where, flags: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Where weights in a bucket stand has to be said; elsewhere there is nothing to say."""
+    repository, load = variant.get("repository"), variant.get("load")
+    staged = isinstance(repository, str) and BUCKET.match(repository) is not None
+    if not staged:
+        for name in ("region", "load"):
+            if variant.get(name) is not None:
+                yield Problem((*where, name), "is for weights in a bucket (s3://, gs://, az://)")
+        return
+    region = variant.get("region")
+    if not region:
+        yield Problem((*where, "region"), f"must say in which region {repository} stands")
+    elif isinstance(region, str) and not REGION.fullmatch(region):
+        yield Problem((*where, "region"), f"is {region!r}, must be a region, or provider/region")
+    if variant.get("revision") is not None:
+        yield Problem((*where, "revision"), "a bucket has no revisions")
+    if load == "mount" and str(repository).startswith("az://"):
+        yield Problem((*where, "load"), "SkyPilot mounts s3:// and gs:// buckets; use stream")
+    if load != "mount" and "load-format" in flags:
+        yield Problem(("serving", "flags", "load-format"), f"follows from {repository}")
+
+
+def _flags_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    serving = data.get("serving")
+    flags = serving.get("flags") if isinstance(serving, Mapping) else None
+    return flags if isinstance(flags, Mapping) else {}
 
 
 def _floor(data: Mapping[str, Any], stored: set[str]) -> Iterator[Problem]:

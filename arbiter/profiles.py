@@ -23,6 +23,16 @@ REPOSITORY = re.compile(
 )
 
 
+BUCKET = re.compile(r"(s3|gs|az)://")
+
+
+class Load(StrEnum):
+    """How weights get from a bucket onto a machine."""
+
+    STREAM = "stream"  # vLLM reads the bucket itself, with the Run:ai streamer
+    MOUNT = "mount"  # SkyPilot mounts the bucket, and vLLM reads files
+
+
 class Quantization(StrEnum):
     """How the weights are stored."""
 
@@ -69,12 +79,17 @@ class Variant:
         repository: the model's id on the hub, or a path or bucket that vLLM can load.
         revision: a commit of that repository, or None for its newest.
         weights_gib: measured size once loaded; None computes it from the parameters.
+        region: of a bucket: where it stands ("eu-central-1", or "scaleway/fr-par"). The service's
+            rule is asked of that place, too; one that is not named or not known is refused.
+        load: of a bucket: how its weights are read; stream unless said otherwise.
     """
 
     quantization: Quantization
     repository: str
     revision: str | None = None
     weights_gib: float | None = None
+    region: str | None = None
+    load: Load | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,8 @@ class Serving:
         drain_s: seconds that a server may take to finish its streams (--shutdown-timeout).
         start_s: seconds after which a server that does not answer counts as failed.
         disk_gib: disk of the machine.
+        images: machine images with everything installed, in SkyPilot's words ("ami-0abc"), by
+            "provider/region" or, for images that hold everywhere, by provider.
     """
 
     template: str = "vllm"
@@ -123,6 +140,7 @@ class Serving:
     drain_s: int = 120
     start_s: int = 1800
     disk_gib: int = 256
+    images: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from arbiter.gpus import GPUS
 from arbiter.notices import is_watched, notice_port
 from arbiter.profiles import Profile, Variant
 from arbiter.resources import resource_dir
+from arbiter.staging import is_streamed, mounts, source
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -142,6 +143,8 @@ def arguments(inputs: TaskInputs) -> list[str]:
     }
     if inputs.variant.revision:
         given["revision"] = inputs.variant.revision
+    if is_streamed(inputs.variant):
+        given["load-format"] = "runai_streamer"
     return [
         word for flag, value in {**serving.flags, **given}.items() for word in _flag(flag, value)
     ]
@@ -175,11 +178,22 @@ def _values(inputs: TaskInputs) -> dict[str, Any]:
         "labels": _labels(inputs),
         "envs": {"VLLM_NO_USAGE_STATS": "1", **profile.serving.env},
         "secrets": list(dict.fromkeys((API_KEY, *profile.serving.secrets))),
+        "image": _image(inputs),
+        "mounts": mounts(inputs.variant),
         "vllm_version": VLLM_VERSION,
+        "vllm": f"vllm[runai]=={VLLM_VERSION}"
+        if is_streamed(inputs.variant)
+        else f"vllm=={VLLM_VERSION}",
         "model": profile.name,
-        "repository": inputs.variant.repository,
+        "repository": source(inputs.variant),
         "arguments": arguments(inputs),
     }
+
+
+def _image(inputs: TaskInputs) -> str | None:
+    """The machine image for the offer's place, the nearest that the profile names."""
+    images, offer = inputs.profile.serving.images, inputs.offer
+    return images.get(f"{offer.provider}/{offer.region}") or images.get(offer.provider)
 
 
 @cache

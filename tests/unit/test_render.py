@@ -19,7 +19,7 @@ import yaml
 from arbiter.domain import Offer, Place, Purchase
 from arbiter.errors import TemplateRefused
 from arbiter.profile_checks import REMOVED_FLAGS, REMOVED_PREFIXES
-from arbiter.profiles import Profile, Serving, Variant, load_profile, profile_names
+from arbiter.profiles import Profile, Quantization, Serving, Variant, load_profile, profile_names
 from arbiter.render import LABEL_LENGTH, VLLM_VERSION, TaskInputs, label, render_task
 from arbiter.resources import resource_dir
 
@@ -389,6 +389,8 @@ def test_skypilot_takes_the_task_of_every_profile_on_every_cloud(tmp_path: Path)
         for name in profile_names()
         for provider in MACHINES
     ]
+    bucket = Variant(Quantization.BF16, "s3://weights/llama", region="eu-central-1")
+    made.append(inputs("tiny", variant=bucket))  # it asks the cloud of mounts and of images
     kept = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", VALIDATE],
