@@ -1,33 +1,38 @@
 """One poll of 12,000 offers, from the last byte to the commit: ours, and a row per observation.
 
 The rows have the shape of Azure's retail prices. What is timed is all that follows the network:
-decoding, understanding, screening, comparing, and the commit on SQLite with its fsync. The peer
-decodes the same pages and inserts every row into one table, as a first version of such a
-recorder would: plain sqlite3, one executemany, the same durability.
+decoding, understanding, screening, comparing, and the commit: on SQLite with its fsync, on
+PostgreSQL without, for the server is the benchmark's own. The peer decodes the same pages and
+inserts every row into one table, as a first version of such a recorder would: one executemany of
+the plain driver, the same durability.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from _report import arguments, interleaved, report, row
+from _report import Row, arguments, interleaved, report, row
 
 from arbiter.clock import SystemClock
 from arbiter.gatekeeper import Gatekeeper
 from arbiter.ingest import poll_provider
 from arbiter.provider import Fetched, Page, Parsed, Progress, ProviderSettings
-from arbiter.store.engine import Store
+from arbiter.store.engine import Store, make_engine
 from arbiter.store.prices import PollRow, PriceBook
 from arbiter_providers.azure import Azure
 from arbiter_providers.azure_sizes import SIZES
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from postgresql_server import NoPostgresql, running_postgresql
 
 OFFERS = 12_000
 SHARES = {"unchanged": 0.0, "0.8 % changed": 0.008, "all changed": 1.0}
@@ -122,10 +127,10 @@ class Received:
 class Ours:
     """Polls of one share of changes, into a database of their own."""
 
-    def __init__(self, folder: Path, share: float) -> None:
+    def __init__(self, url: str, share: float) -> None:
         self._share = share
         self._prices = market()
-        self._store = Store(f"sqlite:///{folder / 'arbiter.db'}")
+        self._store = Store(url)
         self._book, self._provider = PriceBook("azure"), Received()
         self._keeper = Gatekeeper("azure")
         first = self._poll()
@@ -189,15 +194,19 @@ class Ours:
 class Naive:
     """A row for every observation."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, url: str) -> None:
         self._pages: Sequence[Page] = encode(market())
-        self._connection = sqlite3.connect(folder / "naive.db")
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.execute(
-            "CREATE TABLE price (id INTEGER PRIMARY KEY, seen_at TEXT, region TEXT, size TEXT,"
-            " sku TEXT, spot INTEGER, price REAL, currency TEXT)"
+        engine = make_engine(url)
+        self._connection: Any = engine.raw_connection().driver_connection
+        on_sqlite = engine.dialect.name == "sqlite"
+        self._mark = "?" if on_sqlite else "%s"
+        key = "INTEGER PRIMARY KEY" if on_sqlite else "SERIAL PRIMARY KEY"
+        self._cursor = self._connection.cursor()
+        self._cursor.execute(
+            f"CREATE TABLE price (id {key}, seen_at TEXT, region TEXT, size TEXT,"
+            " sku TEXT, spot BOOLEAN, price DOUBLE PRECISION, currency TEXT)"
         )
+        self._connection.commit()
         self._rounds = 0
 
     def measure(self, _number: int) -> float:
@@ -218,18 +227,21 @@ class Naive:
             for page in self._pages
             for one in json.loads(page.body)["Items"]
         ]
-        with self._connection:
-            self._connection.executemany(
-                "INSERT INTO price (seen_at, region, size, sku, spot, price, currency)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+        if self._mark == "?":  # where the driver leaves transactions to us
+            self._cursor.execute("BEGIN IMMEDIATE")
+        marks = ", ".join([self._mark] * 7)
+        self._cursor.executemany(
+            "INSERT INTO price (seen_at, region, size, sku, spot, price, currency)"
+            f" VALUES ({marks})",
+            rows,
+        )
+        self._connection.commit()
         self._rounds += 1
         return (time.perf_counter() - begin) * 1000
 
     def check(self) -> None:
         """Every observation is there."""
-        count = self._connection.execute("SELECT COUNT(*) FROM price").fetchone()[0]
+        count = self._cursor.execute("SELECT COUNT(*) FROM price").fetchone()[0]
         if count != self._rounds * OFFERS:
             raise AssertionError(f"{count} rows after {self._rounds} polls")
         self._connection.close()
@@ -240,30 +252,39 @@ def main() -> None:
     asked = arguments(__doc__)
     rounds = 5 if asked.quick else 15
     with tempfile.TemporaryDirectory(prefix="arbiter-bench-") as made:
-        folders = {name: Path(made) / str(number) for number, name in enumerate((*SHARES, "n"))}
-        for folder in folders.values():
-            folder.mkdir()
-        ours = {name: Ours(folders[name], share) for name, share in SHARES.items()}
-        naive = Naive(folders["n"])
-        sides = {name: one.measure for name, one in ours.items()}
-        figures = interleaved({**sides, "naive": naive.measure}, rounds)
-        for one in (*ours.values(), naive):
-            one.check()
-    report(
-        [
-            row(
-                f"poll of {OFFERS} offers, {name}",
-                "sqlite",
-                figures[name],
-                "ms",
-                peer="a row per observation",
-                theirs=figures["naive"],
-                goal=GOALS_MS[name],
-            )
-            for name in SHARES
-        ],
-        asked.json,
-    )
+        urls = [f"sqlite:///{made}/{number}.db" for number in range(len(SHARES) + 1)]
+        rows = measured("sqlite", urls, rounds)
+    try:
+        with running_postgresql() as server, ExitStack() as databases:
+            urls = [databases.enter_context(server.database()) for _ in urls]
+            rows += measured("postgresql", urls, rounds)
+    except NoPostgresql as missing:
+        print(f"not measured on PostgreSQL: {missing}")
+    report(rows, asked.json)
+
+
+def measured(backend: str, urls: Sequence[str], rounds: int) -> list[Row]:
+    """All rows of one kind of database, each side in one of its own."""
+    ours = {
+        name: Ours(url, share) for url, (name, share) in zip(urls, SHARES.items(), strict=False)
+    }
+    naive = Naive(urls[-1])
+    sides = {name: one.measure for name, one in ours.items()}
+    figures = interleaved({**sides, "naive": naive.measure}, rounds)
+    for one in (*ours.values(), naive):
+        one.check()
+    return [
+        row(
+            f"poll of {OFFERS} offers, {name}",
+            backend,
+            figures[name],
+            "ms",
+            peer="a row per observation",
+            theirs=figures["naive"],
+            goal=GOALS_MS[name],
+        )
+        for name in SHARES
+    ]
 
 
 if __name__ == "__main__":
