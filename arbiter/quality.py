@@ -73,9 +73,12 @@ def read_price(amount: object, currency: str = "USD") -> Price:
 
 def are_names(*texts: str) -> bool:
     """Whether texts can be stored and shown as names: not empty, of one line, of bounded length."""
-    return (
-        all(texts) and max(map(len, texts)) <= LONGEST and _NOT_TEXT.search("".join(texts)) is None
-    )
+    if not all(texts):
+        return False
+    joined = "".join(texts)
+    if len(joined) <= LONGEST and joined.isprintable():  # as nearly all are: a poll has thousands
+        return True
+    return max(map(len, texts)) <= LONGEST and _NOT_TEXT.search(joined) is None
 
 
 def screen(offers: Sequence[PricedOffer]) -> tuple[list[PricedOffer], list[PricedOffer]]:

@@ -45,12 +45,9 @@ class Screening:
         if not places:
             return last
         come = [offers[place] for place in places]
-        odd = (
-            last.left_out
-            or last.unnamed
-            or not all(_is_worth(one) and is_named(one) for one in come)
-        )
-        if odd or _SHARE * len(places) > len(offers):
+        many = _SHARE * len(places) > len(offers)
+        odd = many or last.left_out or last.unnamed
+        if odd or not all(_is_worth(one) and is_named(one) for one in come):
             self._last = self._anew(offers)
         else:
             self._peers.follow([last.offers[place] for place in places], come)
@@ -62,6 +59,8 @@ class Screening:
         sound = list(filter(_is_worth, named))
         self._peers = Peers(sound)
         screened = _screened(self._peers, named, sound)
+        if len(named) == len(offers):
+            return screened._replace(offers=offers)
         unnamed = [malformed(UNNAMED, one) for one in offers if not is_named(one)]
         return screened._replace(offers=offers, unnamed=unnamed)
 
