@@ -271,6 +271,7 @@ _OF_THE_MACHINE = frozenset(
 
 
 def _print_footer(asked: Asked, shown: int) -> None:
+    from arbiter.calibration import Basis
     from arbiter.explain import by_rule
 
     eligible = len(asked.rows)
@@ -281,6 +282,10 @@ def _print_footer(asked: Asked, shown: int) -> None:
         f"{eligible} eligible for {what} at sovereignty {level}{cut}; "
         f"as of {asked.now:%Y-%m-%d %H:%M:%S} UTC"
     )
+    known = Counter(row[4].basis for row in asked.rows if row[4].basis is not Basis.ESTIMATED)
+    if known:
+        rates = " and ".join(f"{count} {basis}" for basis, count in sorted(known.items()))
+        click.echo(f"{rates} by what servers counted, the other rates are estimates: --explain")
     counts = asked.refused_by_rule()
     if counts:
         click.echo(f"{sum(counts.values())} refused: {by_rule(counts)}")

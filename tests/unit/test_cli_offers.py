@@ -231,7 +231,7 @@ def test_measured_rates_are_ranked_by_and_shown(machine: Machine) -> None:
     assert (found["rate_basis"], found["rate_busy_s"]) == ("measured", 36_000.0)
     assert float(found["tokens_per_s"]) < 0.2 * float(before[0]["tokens_per_s"])
     text = machine.arbiter("offers", "llama70b-awq", "--explain", "--gpu", found["gpu"]).out
-    assert "measured" in text
+    assert "1 measured by what servers counted" in text
     assert "600.0 busy minutes" in text
 
 
