@@ -27,6 +27,7 @@ from arbiter.gateway.waiting_room import READY
 START_S = 20.0
 """Within which a new process must listen; it takes some tenths of a second."""
 
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "TMPDIR")
 _STEP_S = 0.02
 _FIRST = "room-000000"
 
@@ -79,7 +80,7 @@ class Room:
                     str(self._state),
                     str(run.path),
                 ],
-                {"PATH": os.environ.get("PATH", os.defpath)},
+                {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
                 lock,
             )
         end = time.monotonic() + START_S

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from arbiter.errors import GatewayError
 from arbiter.gateway.boot import RETRY_AFTER_S
-from arbiter.gateway.process import Runs
+from arbiter.gateway.process import Run, Runs
 from arbiter.gateway.waiting import SOCKET, Ticket
 
 READY = "ready"
@@ -43,7 +43,7 @@ MOST_HEAD = 256 << 10
 _CHUNK = 64 << 10
 
 Serving = Callable[[], frozenset[str]]
-"""The services with a replica that Envoy finds healthy. Blocks; may raise GatewayError."""
+"""The services with a replica that Envoy finds healthy. Blocks."""
 
 
 class WaitingRoom:
@@ -77,10 +77,9 @@ class WaitingRoom:
         self._ending.set()
 
     async def _look(self) -> None:
-        with suppress(GatewayError):
-            for service in await asyncio.to_thread(self._serving):
-                if service in self._served:
-                    self._served.pop(service).set()
+        for service in await asyncio.to_thread(self._serving):
+            if service in self._served:
+                self._served.pop(service).set()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -181,19 +180,25 @@ def listen(state: Path) -> socket.socket:
     return listener
 
 
+def _serving(run: Run) -> frozenset[str]:
+    hosts = run.admin.hosts()
+    return frozenset(
+        service for service, all_ in hosts.items() if any(one.healthy for one in all_.values())
+    )
+
+
 def main(state: Path, folder: Path) -> None:
     """Hold until SIGTERM."""
     os.umask(0o077)
     runs = Runs(state, 0.0, lambda _: None)
 
     def serving() -> frozenset[str]:
-        run = runs.newest()
-        if run is None:
-            return frozenset()
-        hosts = run.admin.hosts()
-        return frozenset(
-            service for service, all_ in hosts.items() if any(one.healthy for one in all_.values())
-        )
+        """In every process that answers: while one replaces another, both may wait here."""
+        found: list[frozenset[str]] = []
+        for run in runs.alive():
+            with suppress(GatewayError):
+                found.append(_serving(run))
+        return frozenset.intersection(*found) if found else frozenset()
 
     async def hold() -> None:
         room = WaitingRoom(serving)

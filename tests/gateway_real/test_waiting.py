@@ -176,6 +176,27 @@ async def test_a_waiting_room_that_is_replaced_hands_everybody_over(
         assert [(await one).status_code for one in asked] == [200] * 16
 
 
+async def test_a_gateway_that_is_replaced_loses_nobody_who_waits(
+    setup: Setup, gateway: EnvoyGateway
+) -> None:
+    """They wait behind the old one, which follows the same files until it is idle."""
+    gateway.serve("svc", [HELD])
+    base = gateway.endpoint("svc")
+    async with clients() as client:
+        before = [asyncio.create_task(ask(client, base)) for _ in range(12)]
+        await until(held(gateway, 12))
+        newer = setup.gateway(workers=1)
+        await asyncio.to_thread(newer.start)
+        await until(lambda: newer.health().retiring == 1)
+        async with clients() as another:
+            after = [asyncio.create_task(ask(another, base)) for _ in range(4)]
+            await until(held(newer, 16))
+            setup.upstream("one")
+            await asyncio.to_thread(newer.serve, "svc", [HELD, *setup.backends("one")])
+            answers = await asyncio.gather(*before, *after)
+    assert [one.status_code for one in answers] == [200] * 16
+
+
 def _runs(pid: int) -> bool:
     try:
         return "waiting_room" in Path(f"/proc/{pid}/cmdline").read_text()
