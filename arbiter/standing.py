@@ -1,4 +1,4 @@
-"""What runs and what may be had when a plan is made. Pure."""
+"""What runs, what may be had, and what is wanted when a plan is made. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from arbiter.churn import Churn
-from arbiter.domain import Candidate, Purchase, Replica, ReplicaState
+from arbiter.domain import Candidate, Expected, Purchase, Replica, ReplicaState
 from arbiter.pools import group_of, pool_of
 from arbiter.profiles import Profile
 from arbiter.spot.beliefs import Beliefs, Event, Happened, faded, learn
@@ -51,6 +51,24 @@ class Standing:
     free: Mapping[str, int] = field(default_factory=dict)
     lowered_at: datetime | None = None
     churn: Churn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One step towards the best mix.
+
+    Attributes:
+        candidate: what to launch; None for an ending.
+        replica: what to end, or what a launch for money is to take over from.
+        for_money: a launch that only saves.
+        expected: the figures behind a launch.
+    """
+
+    candidate: Candidate | None
+    replica: Replica | None
+    for_money: bool
+    reason: str
+    expected: Expected | None = None
 
 
 def up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beliefs:

@@ -7,9 +7,11 @@ and the bounds that a user sets on moving (how soon, how often, for how much).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import islice
+from typing import Any
 
 from arbiter.commitments import COMMITTED, fixed, machine_of
 from arbiter.costs import cheapest_to_buy
@@ -20,7 +22,8 @@ from arbiter.pools import group_of, pool_of, told_of
 from arbiter.spot.beliefs import HOUR, Beliefs, hazard_now
 from arbiter.spot.cold import cold_s
 from arbiter.spot.decide import Held, Offered, Situation, Step, next_step
-from arbiter.standing import Standing, up_to
+from arbiter.spot.mix import Risk
+from arbiter.standing import Standing, Wish, up_to
 from arbiter.steering import in_aim, knobs_of
 
 SPOT_SHARE = Decimal("0.35")
@@ -35,24 +38,6 @@ MOST_STEPS = 64
 """Steps of one plan; more than any fleet needs at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """One step towards the best mix.
-
-    Attributes:
-        candidate: what to launch; None for an ending.
-        replica: what to end, or what a launch for money is to take over from.
-        for_money: a launch that only saves.
-        expected: the figures behind a launch.
-    """
-
-    candidate: Candidate | None
-    replica: Replica | None
-    for_money: bool
-    reason: str
-    expected: Expected | None = None
-
-
 class Wishes:
     """The wishes of one service in one plan.
 
@@ -64,6 +49,7 @@ class Wishes:
         self._cold_starts: dict[str, float] = {}
         self._pools: dict[str, Candidate] = {}
         self._known: dict[str, Offered] = {}
+        self._found: dict[tuple[str, int], tuple[Risk, Any]] = {}
         self._paid: list[Candidate] = []
         for candidate in standing.candidates:
             if candidate.quote.offer.purchase is Purchase.SPOT:
@@ -74,6 +60,14 @@ class Wishes:
         known = in_aim(up_to(standing.now, standing.machines, beliefs), standing.service, policy)
         seeds = told_of(beliefs.seeds, {**known.pools, **self._pools})
         self._beliefs = replace(known, seeds=seeds)
+        self._place = {name: number for number, name in enumerate(self._pools)}
+        self._tried = [name for name in self._pools if name in known.pools]
+        self._untried: dict[tuple[str, float], list[str]] = {}
+        for name, candidate in self._pools.items():  # the cheapest first
+            if name not in known.pools:
+                seed = seeds.get(name)
+                kind = group_of(candidate.quote.offer), seed.factor if seed else 1.0
+                self._untried.setdefault(kind, []).append(name)
         self._unit = self._price_of_one()
         self._machines = list(standing.machines)
         self._used = {one.offer.where for one in standing.machines}
@@ -166,6 +160,7 @@ class Wishes:
             probing=False,
             on_demand=self._may_buy,
             service=self._standing.service,
+            found=self._found,
         )
 
     def _worth_asking(self) -> list[Offered]:
@@ -176,21 +171,16 @@ class Wishes:
         """
         held = {pool_of(one.offer) for one in self._machines}
         held.update(one.pool for one in self._launched if one.pool is not None)
-        asked: list[Offered] = []
-        met: set[tuple[str, float]] = set()
-        for name, candidate in self._pools.items():  # the cheapest first
-            if name not in held and name not in self._beliefs.pools:
-                if name in self._refused:
-                    continue
-                seed = self._beliefs.seeds.get(name)
-                kind = group_of(candidate.quote.offer), seed.factor if seed else 1.0
-                if kind in met:
-                    continue
-                met.add(kind)
+        asked = list(self._tried)
+        asked += [name for name in held if name in self._pools and name not in self._beliefs.pools]
+        for alike in self._untried.values():
+            free = (name for name in alike if name not in held and name not in self._refused)
+            asked += islice(free, 1)
+        asked.sort(key=self._place.__getitem__)
+        for name in asked:
             if name not in self._known:
-                self._known[name] = self._offered(name, candidate)
-            asked.append(self._known[name])
-        return asked
+                self._known[name] = self._offered(name, self._pools[name])
+        return [self._known[name] for name in asked]
 
     def _offered(self, name: str, candidate: Candidate) -> Offered:
         offer = candidate.quote.offer

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from math import exp
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from arbiter.spot.beliefs import (
     Beliefs,
@@ -154,6 +154,8 @@ class Situation:
             believed down, may be tried.
         on_demand: whether machines can be bought on demand.
         service: whose goal is looked up in the beliefs.
+        found: what was found of pools, by their name and how many of ours they have: whoever asks
+            again at the same instant, with other machines held and all else the same, hands it on.
     """
 
     now: float
@@ -167,6 +169,7 @@ class Situation:
     on_demand: bool = True
     service: str = ""
     tuning: Tuning = field(default_factory=Tuning)
+    found: dict[tuple[str, int], tuple[Risk, Any]] | None = field(default=None, compare=False)
 
     @property
     def missing_cost(self) -> float:
@@ -257,24 +260,31 @@ class _Board:
         self._risks: dict[str, Risk] = {}
         self._tries: list[_Try] = []
         factors = situation.beliefs.factors
+        found = {} if situation.found is None else situation.found
         for offer in situation.offered:
-            self._offer(offer, factors)
+            known = found.get(key := (offer.name, self._counts.get(offer.name, 0)))
+            risk, attempt = known or found.setdefault(key, self._offer(offer, factors))
+            self._risks[offer.name] = risk
+            if attempt is not None:
+                self._tries.append(attempt)
         for one in self._held:
             if _place(one) not in self._risks:
                 self._not_offered(one)
         if situation.on_demand:
             self._on_demand()
 
-    def _offer(self, offer: Offered, factors: Factors) -> None:
+    def _offer(self, offer: Offered, factors: Factors) -> tuple[Risk, _Try | None]:
+        """A pool as a place, and the launch there, if one may be tried."""
         s, (name, region, price, cold_h, notice_h) = self._s, offer
         pool = s.beliefs.pools.get(name) or Pool(region)
         loss = self._loss(pool, name, factors, s.on_demand_cold_h - notice_h)
-        self._risks[name] = risk = Risk(price * (1.0 + loss), loss)
-        if self._may_try(pool, self._counts.get(name, 0)):
-            losses_h = hazard(age_at(pool, s.now), factors.of(name, region))
-            stay_h = min(s.tuning.stay_h, 1.0 / losses_h)
-            once = price * cold_h
-            self._tries.append(_Try(name, risk, once, stay_h, once / stay_h))
+        risk = Risk(price * (1.0 + loss), loss)
+        if not self._may_try(pool, self._counts.get(name, 0)):
+            return risk, None
+        losses_h = hazard(age_at(pool, s.now), factors.of(name, region))
+        stay_h = min(s.tuning.stay_h, 1.0 / losses_h)
+        once = price * cold_h
+        return risk, _Try(name, risk, once, stay_h, once / stay_h)
 
     def _not_offered(self, one: Held) -> None:
         price = 1.0 if one.price is None else one.price
@@ -365,11 +375,15 @@ class _Board:
                 return None
             costs = {None: useful.cost}  # enough moves: only what is missing is launched
         most, best = 0.0, None
-        for one in _worth_scoring(self._tries, refused, useful.counts):
+        floors = [(replaced, self._floor(useful, replaced, costs[replaced])) for replaced in costs]
+        floors.sort(key=_floor_of)
+        tries = _worth_scoring(self._tries, refused, useful.counts)
+        for one in sorted(tries, key=_paid):
             room = useful.score - one.wasted - self._s.tuning.add - one.risk.price
-            for replaced, cost in costs.items():
-                # It gains no more than if nothing were missing afterwards.
-                if room - cost > most and replaced != one.name:
+            for replaced, floor in floors:
+                if room - floor <= most:
+                    break
+                if replaced != one.name:
                     after = useful.without(replaced).score_with(one.name)
                     gain = room + one.risk.price - after
                     if gain > most:
@@ -382,6 +396,14 @@ class _Board:
         if one.name == ON_DEMAND:
             return Step("buy", None, None, why)
         return Step("launch", one.name, None, why)
+
+    def _floor(self, useful: Mix, replaced: str | None, cost: float) -> float:
+        """What the score is at least, its own price aside, with any one machine more.
+
+        One machine more takes one from the expected number of replicas missing at most.
+        """
+        missing = useful.without(replaced).missing - 1.0
+        return cost + self._s.missing_cost * max(0.0, missing)
 
     def end(self, cuts: Sequence[_Cut]) -> Step | None:
         """The end of the most useless machine that may be ended now, if there is one.
@@ -448,6 +470,14 @@ def _worth_scoring(
         if all(other.risk.loss > loss or other.wasted > wasted for other in front):
             front.append(one)
     return [one for one in left if one.name in ours] + front
+
+
+def _floor_of(one: tuple[str | None, float]) -> float:
+    return one[1]
+
+
+def _paid(one: _Try) -> float:
+    return one.risk.price + one.wasted
 
 
 def _key(one: _Try) -> tuple[Risk, float]:
