@@ -52,19 +52,30 @@ def slow_launches(
     )
 
 
-def hedges(kept: Iterable[Replica]) -> frozenset[str]:
-    """Clusters that were launched beside one of these: of each such pair only one will stay."""
-    return frozenset(one.hedged_by for one in kept if one.hedged_by is not None)
+def hedges(kept: Sequence[Replica]) -> frozenset[str]:
+    """Clusters that were launched beside one of these: of each such pair only one will stay.
+
+    Where both answer they are two replicas as any others.
+    """
+    return frozenset(
+        second.cluster for first, second in _pairs(kept) if not _both_answer(first, second)
+    )
 
 
-def settled(kept: Sequence[Replica]) -> list[tuple[Replica, Replica]]:
-    """Of each pair with a machine that is up: the one that stays, and the other."""
-    by_name = {one.cluster: one for one in kept}
+def settled(kept: Sequence[Replica], ordered: int) -> list[tuple[Replica, Replica]]:
+    """Of each pair with a machine that is up: the one that stays, and the other.
+
+    Two that answer both stay, unless more than ordered do.
+    """
+    answering = sum(one.state is ReplicaState.HEALTHY for one in kept)
     found = []
-    for first in kept:
-        second = by_name.get(first.hedged_by or "")
-        if second is None or _progress(first) == _progress(second) == 0:
+    for first, second in _pairs(kept):
+        if _progress(first) == _progress(second) == 0:
             continue
+        if _both_answer(first, second):
+            if answering <= ordered:
+                continue
+            answering -= 1
         stays, goes = (first, second) if _progress(first) >= _progress(second) else (second, first)
         found.append((stays, goes))
     return found
@@ -101,6 +112,15 @@ def next_candidate(
     ]
     calm = [one for one in elsewhere if spot or one.quote.offer.purchase is not Purchase.SPOT]
     return next(iter(calm or elsewhere), None)
+
+
+def _pairs(kept: Sequence[Replica]) -> list[tuple[Replica, Replica]]:
+    by_name = {one.cluster: one for one in kept}
+    return [(one, by_name[one.hedged_by]) for one in kept if one.hedged_by in by_name]
+
+
+def _both_answer(first: Replica, second: Replica) -> bool:
+    return first.state is second.state is ReplicaState.HEALTHY
 
 
 def _progress(replica: Replica) -> int:

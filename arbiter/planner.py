@@ -125,7 +125,7 @@ def plan(
         _end_everything(steps, fleet)
     else:
         kept = _end_what_may_not_stay(steps, fleet, policy)
-        _settle_hedges(steps, kept)
+        _settle_hedges(steps, fleet, kept)
         _finish_replacements(steps, fleet, kept)
         _shrink(steps, fleet, policy, kept)
         cost_share = _mix(steps, fleet, policy, sifted, quotes, beliefs, kept)
@@ -185,9 +185,9 @@ def _end_what_may_not_stay(steps: Steps, fleet: Fleet, policy: Policy) -> list[R
     return kept
 
 
-def _settle_hedges(steps: Steps, kept: list[Replica]) -> None:
+def _settle_hedges(steps: Steps, fleet: Fleet, kept: list[Replica]) -> None:
     """Of a slow launch and the one beside it, keep the first whose machine is up."""
-    for stays, goes in settled(kept):
+    for stays, goes in settled(kept, fleet.service.replicas):
         steps.end(goes, f"{stays.cluster} was up first")
         kept.remove(goes)
 

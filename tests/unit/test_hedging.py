@@ -95,6 +95,7 @@ def test_after_many_spot_failures_it_is_hedged_on_demand() -> None:
         (LAUNCHING, ReplicaState.HEALTHY, [("terminate", "1")]),
         (ReplicaState.STARTING, ReplicaState.HEALTHY, [("terminate", "1")]),
         (ReplicaState.STARTING, ReplicaState.STARTING, [("terminate", "2")]),
+        (ReplicaState.HEALTHY, ReplicaState.HEALTHY, [("drain", "2")]),
     ],
 )
 def test_the_first_that_is_up_stays(
@@ -104,6 +105,16 @@ def test_the_first_that_is_up_stays(
     new = replica(2, second, THERE, age_s=60)
     made = plan(NOW, QUOTES, fleet(old, new, slow=(old.cluster,)), POLICY)
     assert steps(made) == ended
+
+
+def test_two_that_both_answer_stay_while_no_more_than_ordered_do() -> None:
+    old = replace(replica(1, of=HERE), hedged_by="arb-0a1b2c3d-chat-2")
+    new = replica(2, of=THERE)
+    other = replica(3, LAUNCHING, offer("eu-central-1"), age_s=60)
+    missing = fleet(old, new, other, order=service(3))
+    assert plan(NOW, QUOTES, missing, POLICY).actions == ()
+    enough = fleet(old, new, replace(other, state=ReplicaState.HEALTHY), order=service(2))
+    assert steps(plan(NOW, QUOTES, enough, POLICY)) == [("drain", "2")]
 
 
 def test_the_winner_takes_over_what_the_slow_one_was_to_replace() -> None:
