@@ -89,7 +89,10 @@ def to_hedge(kept: Sequence[Replica], slow: Collection[str], ordered: int) -> li
     found = [
         one
         for one in kept
-        if one.cluster in slow and one.hedged_by is None and one.cluster not in beside
+        if one.state is ReplicaState.LAUNCHING
+        and one.cluster in slow
+        and one.hedged_by is None
+        and one.cluster not in beside
     ]
     return found[: max(0, ordered - answering - hedged)]
 

@@ -57,13 +57,19 @@ def fleets(draw: st.DrawFn):  # type: ignore[no-untyped-def]
                 replaces=replaces,
             )
         )
+    if count > 1 and draw(st.booleans()):  # the last was launched beside one that was slow
+        beside = draw(st.integers(0, count - 2))
+        replicas[beside] = replace(replicas[beside], hedged_by=replicas[-1].cluster)
+    slow = tuple(one.cluster for one in replicas if draw(st.booleans()))
+    lost = draw(st.lists(st.integers(0, 10_000), max_size=12))
     order = service(
         draw(st.integers(0, 4)),
         down=draw(st.booleans()),
         generation=count,
         lowered_at=draw(st.sampled_from([None, NOW - timedelta(hours=1), NOW])),
     )
-    return fleet(*replicas, order=order)
+    losses = tuple(NOW - timedelta(seconds=ago) for ago in lost)
+    return fleet(*replicas, order=order, slow=slow, losses=losses)
 
 
 def by_kind(actions: Sequence[Action], kind: ActionKind) -> list[Action]:
@@ -270,3 +276,23 @@ def test_launches_are_bounded_by_losses_and_moves(losses: list[bool]) -> None:
         world.now += timedelta(minutes=15)
     spares = policy.max_spares * (1 + 86_400 // (SPARE_STAYS * policy.min_stay_s))
     assert world.launches <= 1 + lost + policy.max_moves_per_day + spares
+
+
+@given(quotes, fleets())
+def test_a_launch_is_hedged_once_and_only_while_replicas_are_missing(market, found) -> None:  # type: ignore[no-untyped-def]
+    made = plan(NOW, market, found, Policy())
+    known = {one.cluster: one for one in found.replicas}
+    hedged = [action.hedges for action in made.actions if action.hedges is not None]
+    assert len(set(hedged)) == len(hedged)
+    answering = sum(one.state is ReplicaState.HEALTHY for one in found.replicas)
+    ended = sum(
+        known[action.cluster].state is ReplicaState.HEALTHY
+        for action in made.actions
+        if action.kind is not ActionKind.LAUNCH
+    )
+    assert len(hedged) <= max(0, found.service.replicas - answering + ended)
+    for cluster in hedged:
+        slow = known[cluster]
+        assert slow.hedged_by is None
+        assert slow.state is ReplicaState.LAUNCHING
+        assert cluster in found.slow
