@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -20,6 +21,14 @@ RECIPE = Recipe(days=1.0, zones_per_region=(2, 2), up_h=6.0, down_h=3.0, price_s
 TICK = 60
 
 seeds = st.integers(0, 10_000)
+
+BETTER: dict[str, Callable[[Change], Change]] = {
+    "roomier": lambda change: change._replace(available=2 * change.available),
+    "cheaper": lambda change: change._replace(micros=round(change.micros * 0.7)),
+}
+LUCK = {"roomier": 0.12, "cheaper": 0.0}
+"""By how much the J of four short markets may rise where each of them is better: other losses are
+met where more is given, and of ten draws the worst was 3 % up; lower prices took off a tenth."""
 
 
 def ours(market: Market, replicas: int, **other: float) -> Result:
@@ -124,6 +133,21 @@ def test_more_room_or_lower_prices_hardly_ever_hurt(replicas: int) -> None:
         cheap += ours(replace(market, changes=tuple(lower)), replicas).j
     assert roomy <= plain * 1.02
     assert cheap <= plain * 1.02
+
+
+@settings(max_examples=2, deadline=None)
+@given(seeds, st.sampled_from([1, 4]), st.sampled_from(["roomier", "cheaper"]))
+def test_more_room_or_lower_prices_never_hurt_by_more_than_a_tolerance(
+    seed: int, replicas: int, how: str
+) -> None:
+    """Over four markets of three days: which losses are met is chance."""
+    before = after = 0.0
+    for number in range(4):
+        market = generate(replace(RECIPE, days=3.0), seed + number)
+        better = replace(market, changes=tuple(map(BETTER[how], market.changes)))
+        before += ours(market, replicas).j
+        after += ours(better, replicas).j
+    assert after <= before * (1 + LUCK[how])
 
 
 def test_a_user_who_asks_for_more_availability_gets_it() -> None:
