@@ -42,7 +42,7 @@ USUAL_S = 360.0
 LEVELS = {0.99: 1.15, 0.995: 1.30, 0.999: 1.8}
 """Availability, and the most that the cost may be of the least possible at it."""
 NOTICE_S, NOTICE_COLD_S, NOTICE_LEVEL, NOTICE_GOAL = 120.0, 180.0, 0.999, 1.25
-SWEEP = tuple(f"{OURS}@{v}" for v in (1, 3, 6, 10, 40, 80, 160, 400, 1000, 4000))
+SWEEP = tuple(f"{OURS}@{v}" for v in (1, 5, 10, 40, 120, 400, 1500))
 STEERED = {level: f"{OURS}@{level * 100:g}%" for level in LEVELS}
 HEADINGS = (
     "MARKET", ">N", ">COLD", "POLICY", ">J(20)", ">BOUND", ">COST", ">AVAILABLE", ">MISSING",
@@ -80,9 +80,9 @@ def _cells(*, quick: bool) -> list[Cell]:
     for market in markets(quick=quick):
         for count in counts(market):
             for cold in COLD_S:
-                names = (*HEDGES, *CAPPED, *SKYPILOT, "on-demand", IN_FORCE, OURS)
+                names = (*HEDGES, *CAPPED, *SKYPILOT, "on-demand", OURS)
                 if cold == USUAL_S:
-                    names += (*SIMPLE, *SWEEP, *STEERED.values())
+                    names += (IN_FORCE, *SIMPLE, *SWEEP, *STEERED.values())
                 cells.append(Cell(market, count, cold, names))
                 cells.append(Cell(market, count, cold, (*RIVALS, OURS), seed=1))
             told = (*SWEEP, STEERED[NOTICE_LEVEL], "on-demand", OURS)
