@@ -31,6 +31,7 @@ class Outcome:
         began, ended: on the wall clock, seconds since 1970.
         what: "ok"; "failed" before the first byte of the answer; "cut" within it.
         first_s: seconds to the first token, None where there was none.
+        server: the port of the server that answered, "" where none did.
     """
 
     began: float
@@ -38,11 +39,12 @@ class Outcome:
     what: str
     why: str = ""
     first_s: float | None = None
+    server: str = ""
 
 
 def ask(port: int, tokens: int = TOKENS) -> Outcome:
     """One stream."""
-    began, first = time.time(), None
+    began, first, server = time.time(), None, ""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     what = FAILED
     try:
@@ -56,16 +58,18 @@ def ask(port: int, tokens: int = TOKENS) -> Outcome:
             text = answer.read(300).decode(errors="replace")
             return Outcome(began, time.time(), FAILED, f"{answer.status} {text[:120]}")
         what, done, aborted = CUT, False, False
+        server = (answer.getheader("Server") or "").rpartition("/")[2]
         for line in answer:
             if line.startswith(b"data: "):
                 first = first or time.time() - began
                 done = done or b"[DONE]" in line
                 aborted = aborted or b'"abort"' in line
         if done and not aborted:
-            return Outcome(began, time.time(), OK, first_s=first)
-        return Outcome(began, time.time(), CUT, "aborted" if aborted else "no end", first)
+            return Outcome(began, time.time(), OK, "", first, server)
+        return Outcome(began, time.time(), CUT, "aborted" if aborted else "no end", first, server)
     except (OSError, http.client.HTTPException) as error:
-        return Outcome(began, time.time(), what, f"{type(error).__name__}: {error}", first)
+        why = f"{type(error).__name__}: {error}"
+        return Outcome(began, time.time(), what, why, first, server)
     finally:
         connection.close()
 
@@ -101,7 +105,7 @@ class Clients:
             self._stop.wait(PAUSE_S if self.outcomes[-1].what == OK else FAILED_PAUSE_S)
 
 
-def start(port: int, count: int, file: Path) -> int:
+def start(port: int, count: int, file: Path, tokens: int = TOKENS) -> int:
     """Fork a process of clients that writes its outcomes to a file when it gets SIGTERM."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -112,7 +116,7 @@ def start(port: int, count: int, file: Path) -> int:
         return pid
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        clients = Clients(port, count)
+        clients = Clients(port, count, tokens)
         clients.start()
         signal.sigwait({signal.SIGTERM})
         file.write_bytes(msgspec.json.encode(clients.stop()))

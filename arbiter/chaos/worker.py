@@ -79,13 +79,17 @@ def work(world: World) -> None:
         except StoreError:
             store = None
             time.sleep(TICK_S)
+    due = time.monotonic()
     while True:
         began = time.monotonic()
         try:
-            loop.tick()
+            if world.watch_s is None or began >= due or loop.has_changed():
+                due = began + world.tick_s
+                loop.tick()
         except StoreError as error:
             _write(log, f"no tick: {error}")
-        time.sleep(max(0.01, TICK_S - (time.monotonic() - began)))
+        pause = world.tick_s if world.watch_s is None else world.watch_s
+        time.sleep(max(0.01, pause - (time.monotonic() - began)))
 
 
 def make_chaos_loop(world: World, store: Store, log: Path, routing: Routing | None = None) -> Loop:

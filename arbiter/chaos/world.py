@@ -77,7 +77,10 @@ class World:
         port: of the gateway.
         tokens_per_second: of one answer of a server.
         drain_s: for so long a drained replica may go on answering.
-        restless: machines are moved for small savings and after a second, and spares are kept.
+        restless: machines are moved for small savings and after a second, spares are kept, and
+            launches have to be quick.
+        tick_s, watch_s: between two ticks, and two looks between them, if any, of the worker.
+        leave_s: so long before its end a machine under notice is given no more requests.
     """
 
     folder: Path
@@ -85,6 +88,9 @@ class World:
     tokens_per_second: float = 60.0
     restless: bool = True
     drain_s: int = DRAIN_S
+    tick_s: float = TICK_S
+    watch_s: float | None = None
+    leave_s: float = 1.0
     atlas: Atlas = field(default_factory=load_atlas)
 
     @property
@@ -98,7 +104,10 @@ class World:
                 port=self.port, state_dir=self.folder / "gateway", workers=1, drain_s=DRAIN_S
             ),
             fleet=FleetSettings(
-                launch_deadline_s=2.0, hedge_after_s=0.7, end_orphans=True, leave_s=1.0
+                launch_deadline_s=2.0 if self.restless else 60.0,
+                hedge_after_s=0.7 if self.restless else 60.0,
+                end_orphans=True,
+                leave_s=self.leave_s,
             ),
             simulated=True,
         )

@@ -94,7 +94,6 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_version = "arbiter-demo"
-    sys_version = ""
     timeout = 60  # seconds that a connection may idle
     server: Server
 
@@ -115,6 +114,10 @@ class Handler(BaseHTTPRequestHandler):
             "/v1/completions": lambda: self._complete(chat=False),
         }
         self._route(routes)
+
+    def version_string(self) -> str:
+        """What the Server header says: with the port, an answer names the server it came from."""
+        return f"{self.server_version}/{self.server.server_port}"
 
     def log_message(self, *_: Any) -> None:
         """No line per request: the log stays, and holds what went wrong."""
