@@ -5,7 +5,8 @@ Runs in an environment of its own, that of `image.moto_python`:
     python moto_server.py FOLDER IMAGE PORT
 
 FOLDER holds prices.json (see `simaws.market`) and, where a place is to be full, capacity.json:
-{"eu-north-1 or eu-north-1a": ["g6.xlarge"]}. Written to it: events.log and, once it serves, ready.
+{"eu-north-1 or eu-north-1a": ["g6.xlarge", "g5.xlarge:spot"]}. Written to it: events.log and, once
+it serves, ready.
 """
 
 from __future__ import annotations
@@ -144,11 +145,12 @@ def zone_asked_for(backend: Any, request: dict[str, Any]) -> str:
     return str(backend.region_name)
 
 
-def refuse_where_full(region: str, zone: str, instance_type: str) -> None:
+def refuse_where_full(region: str, zone: str, instance_type: str, market: str) -> None:
     """EC2's own error where capacity.json says that there is no capacity."""
     path = FOLDER / "capacity.json"
     full = json.loads(path.read_text()) if path.exists() else {}
-    if any(instance_type in full.get(place, ()) for place in (region, zone)):
+    asked = {instance_type, f"{instance_type}:{market}"}
+    if any(asked.intersection(full.get(place, ())) for place in (region, zone)):
         log("FULL", zone, instance_type)
         raise EC2ClientError(
             "InsufficientInstanceCapacity",
@@ -168,7 +170,7 @@ def boot_machines() -> None:
         zone, kind = zone_asked_for(self, request), str(request.get("instance_type"))
         market = "spot" if request.get("instance_market_options") else "on_demand"
         log("RUN", zone, kind, market)
-        refuse_where_full(self.region_name, zone, kind)
+        refuse_where_full(self.region_name, zone, kind, market)
         if count != 1:
             raise EC2ClientError("InvalidParameterValue", "one instance at a time here")
         ADDRESSES.renew()
