@@ -41,7 +41,7 @@ def test_a_service_outlives_its_machine_and_leaves_none(
     environment = {**arbiter_environment, **PATIENT, **QUICK}
 
     # the cheapest spot zone that the rules allow, though another country's is cheaper
-    run(environment, "launch", MODEL, "--name", "chat", "--tag", "team=search")
+    run(environment, "launch", MODEL, "--name", "chat", "--tag", "team=search", seconds=600)
     (machine,) = world.instances()
     assert machine["Placement"]["AvailabilityZone"] == "eu-north-1a"  # the account's eun1-az1
     assert machine["InstanceLifecycle"] == "spot"

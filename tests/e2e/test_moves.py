@@ -81,7 +81,7 @@ def test_moves_a_frozen_machine_and_no_spot_at_all(
         )
         return found
 
-    run(environment, "launch", MODEL, "--name", "chat")
+    run(environment, "launch", MODEL, "--name", "chat", seconds=600)
     (seen,) = answer(environment, "status", "chat")["services"]
     asking = Asking(seen["endpoint"].removesuffix("/v1"))
     with daemon(environment, log), asking.running():
