@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 from _report import Row, arguments, interleaved, report, row
 
 from arbiter.domain import Purchase
@@ -212,12 +212,18 @@ def _skypilot(home: Path, environment: dict[str, str]) -> Iterator[str | None]:
         try:
             yield _wait(server, f"http://127.0.0.1:{port}/api/health")
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+            _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End it and its workers, which leave its process group."""
+    workers = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
+    server.terminate()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    server.kill()
+    server.wait()
 
 
 def _wait(server: subprocess.Popen[bytes], url: str) -> str | None:
