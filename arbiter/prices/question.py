@@ -182,7 +182,8 @@ def parse_span(text: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip().lower())
     span = timedelta(seconds=int(found[1]) * _UNITS[found[2]]) if found else timedelta()
     if not timedelta() < span <= _LONGEST:
-        raise BadQuestion(f"{text!r} is no length of time", "write it as 12h, 90d or 8w")
+        how = "write it as 12h, 90d or 8w; a day is for --from"
+        raise BadQuestion(f"{text!r} is no length of time", how)
     return span
 
 

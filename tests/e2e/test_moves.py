@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +9,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
-from commands import ARBITER, MODEL, QUICK, answer, chat, daemon, eventually, healthy, run
+from commands import MODEL, QUICK, answer, chat, daemon, eventually, healthy, run
 from simaws.market import ZONES
 from simaws.world import World
 
@@ -85,18 +83,12 @@ def test_moves_a_frozen_machine_and_no_spot_at_all(
     (seen,) = answer(environment, "status", "chat")["services"]
     asking = Asking(seen["endpoint"].removesuffix("/v1"))
     with daemon(environment, log), asking.running():
-        # a price falls: it moves there, make before break
-        world.market.set_spot("eu-west-1", "g6.xlarge", "0.1000")
-        arrives("eu-west-1", "it moved to the cheaper place")
-
-        # by order, with the API server killed in the middle of it
+        # a price falls: it moves there, make before break, and the API server is killed
         world.market.set_spot("eu-central-1", "g6.xlarge", "0.1000")
-        eventually(lambda: _price(environment, "eu-central-1") == "0.1", 60, "the price is seen")
-        run(environment, "migrate", "chat", "--to", "aws/eu-central-1", "--no-wait")
-        eventually(lambda: len(_replicas(environment)) == 2, 60, "the launch was asked for")
+        eventually(lambda: len(_replicas(environment)) == 2, 120, "the launch was asked for")
         world.stop_api_server()
         world.start_api_server()
-        second = arrives("eu-central-1", "it moved as ordered")
+        moved = arrives("eu-central-1", "it moved to the cheaper place")
         assert asking.failures == []
         assert asking.answered > 20
 
@@ -104,7 +96,7 @@ def test_moves_a_frozen_machine_and_no_spot_at_all(
         (machine,) = world.instances()
         world.freeze(machine)
         eventually(
-            lambda: (now := healthy(environment)) and now["cluster"] != second["cluster"],
+            lambda: (now := healthy(environment)) and now["cluster"] != moved["cluster"],
             500,
             f"another machine answers\n{log.read_text()}",
         )
@@ -134,19 +126,6 @@ def _replicas(environment: Mapping[str, str], service: str = "chat") -> list[obj
     (seen,) = answer(environment, "status", service)["services"]
     found: list[object] = seen["replicas"]
     return found
-
-
-def _price(environment: Mapping[str, str], region: str) -> str | None:
-    seen = json.loads(
-        subprocess.run(
-            [ARBITER, "offers", MODEL, "--spot", "--json"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    )
-    return next((one["price_usd_hour"] for one in seen["offers"] if one["region"] == region), None)
 
 
 def _named(world: World, machine: Mapping[str, object]) -> list[Mapping[str, object]]:

@@ -55,7 +55,10 @@ def test_a_span(text: str, span: timedelta) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ({"since": "soon"}, "'soon' is no length of time; write it as 12h, 90d or 8w"),
+        (
+            {"since": "soon"},
+            "'soon' is no length of time; write it as 12h, 90d or 8w; a day is for --from",
+        ),
         ({"since": "0d"}, "'0d' is no length of time"),
         ({"since": "999999w"}, "'999999w' is no length of time"),
         ({"since": "1d", "begin": "2026-10-01"}, "both --since and --from are given"),
