@@ -18,7 +18,7 @@ from arbiter.policy import Policy, next_refusal
 from arbiter.profiles import Profile
 from arbiter.store import fleet, journal
 from arbiter.tools import Tools
-from arbiter.transitions import Limits, Seen, seen
+from arbiter.transitions import Limits, Seen, fell_silent, seen
 
 AHEAD = timedelta(seconds=2)
 """A replica dated further ahead than this was written before the clock was set back."""
@@ -59,9 +59,10 @@ class Observer:
         looked_at = [one for one in replicas if _is_watched(one, open_launches)]
         if not looked_at:
             return
+        policy = tools.policy(service)
+        looked_at = self._told_silent(looked_at, profile, policy)
         sightings = self._priced(tools.executor.observe([one.cluster for one in looked_at]))
         checks = self._check(looked_at, sightings, profile)
-        policy = tools.policy(service)
         limits = Limits(
             timedelta(seconds=tools.fleet.launch_deadline_s),
             policy.max_usd_per_hour,
@@ -81,6 +82,36 @@ class Observer:
             if check.serving
         }
         self._counting.count(service, profile, answering)
+
+    def _told_silent(
+        self, replicas: list[Replica], profile: Profile, policy: Policy
+    ) -> list[Replica]:
+        """The same, once it is written down which of them do not answer any more.
+
+        SkyPilot is asked only then: of a machine that stands still it takes half a minute to say
+        that it is up.
+        """
+        if self._tools.executor.name != "skypilot":
+            return replicas
+        probes = {
+            one.cluster: Probe(one.endpoint, profile.name)
+            for one in replicas
+            if one.state is ReplicaState.HEALTHY and one.endpoint
+        }
+        checks = self._tools.health.check(probes)
+        now = self._tools.clock.now()
+        told = []
+        for one in replicas:
+            check = checks.get(one.cluster)
+            change = None if check is None else fell_silent(one, check, now, self._unseen_s(one))
+            if change is not None:
+                self._write(one, change, policy)
+            told.append(one if change is None else change.replica)
+        return told
+
+    def _unseen_s(self, replica: Replica) -> float | None:
+        last = self._well.get(replica.cluster)
+        return None if last is None else self._tools.monotonic() - last
 
     def _priced(self, sightings: Mapping[str, Sighting]) -> Mapping[str, Sighting]:
         """With the price of those whose provider alone tells it."""
@@ -129,8 +160,7 @@ class Observer:
         checks: Mapping[str, Health],
         limits: Limits,
     ) -> Seen | None:
-        last = self._well.get(current.cluster)
-        unseen_s = None if last is None else self._tools.monotonic() - last
+        unseen_s = self._unseen_s(current)
         cluster, now = current.cluster, self._tools.clock.now()
         return seen(current, sightings.get(cluster), checks.get(cluster), now, limits, unseen_s)
 

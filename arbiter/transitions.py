@@ -81,6 +81,16 @@ def seen(
     return _up(current, sighting, health or Health(False, "not checked"), now, limits, unseen_s)
 
 
+def fell_silent(
+    current: Replica, health: Health, now: datetime, unseen_s: float | None = None
+) -> Seen | None:
+    """What a health check alone makes of a replica that serves; None where it serves on.
+
+    Why it does not, its executor has to say; see `seen`.
+    """
+    return None if health.serving else _answering(current, current, health, now, unseen_s)
+
+
 def as_planned(
     current: Replica, now: datetime, *, drained: bool | None, drain_s: float, unhealthy_s: float
 ) -> Replica:

@@ -118,6 +118,34 @@ def test_a_dead_machine_that_its_cloud_calls_running_is_replaced_and_ended(bench
     assert "unhealthy" in kinds(bench)
 
 
+class Distant(FakeExecutor):
+    """SkyPilot, which takes its time over a machine that stands still."""
+
+    name = "skypilot"
+
+
+@pytest.fixture
+def distant(database_url: str) -> Iterator[Bench]:
+    store = Store(database_url)
+    yield Bench(store, executor=Distant(immediate=True), gateway=FakeGateway())
+    store.close()
+
+
+def test_silence_is_written_down_before_skypilot_is_asked(distant: Bench) -> None:
+    silent = up(distant).cluster
+    distant.health.sick[silent] = "no answer (TimeoutError)"
+    fake(distant).unreachable = ArbiterError("SkyPilot does not answer")
+    distant.tick(1)
+    (seen,) = distant.replicas()
+    assert (seen.cluster, seen.state) == (silent, ReplicaState.UNHEALTHY)
+    assert kinds(distant).count("unhealthy") == 1
+    fake(distant).unreachable = None
+    fake(distant).lose(silent)
+    distant.tick(1)
+    assert kinds(distant).count("unhealthy") == 1
+    assert "spot_reclaimed" in kinds(distant)
+
+
 def test_quota_and_capacity_are_remembered_apart(bench: Bench) -> None:
     fake(bench).next_launch_error = QuotaExceeded("no vCPUs left")
     bench.order()
