@@ -189,7 +189,7 @@ def _leaks(failing: Sequence[ActionRow], lost: Mapping[str, int]) -> Check:
 
 def _held_back(doubts: Sequence[Case], now: datetime) -> Check:
     """Prices that are kept and not believed: a person may see at once what they are."""
-    from arbiter.explain import age
+    from arbiter.offer_shapes import age
 
     if not doubts:
         return Check("held back", State.OK, "no price is doubted")
@@ -214,7 +214,7 @@ def _counted(number: int, thing: str) -> str:
 def _providers(settings: Settings, polls: dict[str, PollRow], now: datetime) -> Iterator[Check]:
     """By the last poll: it alone shows whether credentials and endpoints work."""
     from arbiter import registry
-    from arbiter.explain import age
+    from arbiter.offer_shapes import age
 
     for name in registry.names():
         title, row = f"provider {name}", polls.get(name)

@@ -112,16 +112,19 @@ def demand_per_replica(
     return None if stated is None else tenths(stated)
 
 
-def refuse_kind(
+def kind_rules(
     profile: Profile, policy: Policy, not_launchable: Mapping[str, str]
-) -> Callable[[Offer], Failure | None]:
+) -> tuple[Callable[[Offer], Failure | None], Callable[[Offer], Failure | None]]:
     """The first rules of `sift`, which every offer of one kind answers alike.
 
     A kind is a tier and a GPU, so many to a machine, in one region: the law, the launcher and the
     model's size know no more of it. Whoever only counts the refused need not look at each.
+
+    Returns:
+        What refuses all of a region and tier, and what refuses all machines with so many of a GPU.
     """
     sieve = _ModelSieve(datetime.max.replace(tzinfo=UTC), profile, policy, not_launchable, (), ())
-    return sieve.refuse_kind
+    return sieve.refuse_place, sieve.refuse_machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +225,14 @@ class _Sieve:
         """The first rule that refuses, of those that ask nothing of the model."""
         offer = quote.offer
         return (
-            self._place(offer)
+            self.refuse_place(offer)
             or self._purchase(offer)
             or self._price(quote)
             or self._capacity(offer)
         )
 
-    def _place(self, offer: Offer) -> Failure | None:
+    def refuse_place(self, offer: Offer) -> Failure | None:
+        """The rule that refuses all of its region and tier."""
         verdict = self._verdict(offer)
         if isinstance(verdict, Refused):
             return verdict.rule, verdict.reason
@@ -318,18 +322,15 @@ class _ModelSieve(_Sieve):
         self._calibration = Calibration(rates, profile.name, now) if rates else None
         self._fits: dict[tuple[str, int], Fit | NoFit] = {}
 
-    def refuse_kind(self, offer: Offer) -> Failure | None:
-        """The first rule that refuses all machines of this kind."""
-        failed = self._place(offer)
-        if failed is not None:
-            return failed
+    def refuse_machine(self, offer: Offer) -> Failure | None:
+        """The rule that refuses all machines with so many of this GPU."""
         fitted = self._fit(offer)
         return (fitted.rule, fitted.reason) if isinstance(fitted, NoFit) else None
 
     def ask(self, quote: Quote) -> Candidate | Failure:
         """A candidate, or the first rule that refuses, with its reason."""
         offer = quote.offer
-        failed = self._place(offer)
+        failed = self.refuse_place(offer)
         if failed is not None:
             return failed
         fitted = self._fit(offer)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from arbiter import explain
+from arbiter import explain, offer_shapes
 from arbiter.api.shapes import (
     ActionShape,
     DecisionShape,
@@ -118,7 +118,9 @@ def offers(
             refusals=snapshot.refusals,
         )
         rows = [
-            OfferShape(**explain.offer_dict(quote, marks=listed.marks.get(quote.offer.key, ())))
+            OfferShape(
+                **offer_shapes.offer_dict(quote, marks=listed.marks.get(quote.offer.key, ()))
+            )
             for quote in listed.quotes
             if wanted(quote.offer)
         ]
@@ -164,12 +166,12 @@ def degraded(polls: Sequence[PollRow]) -> list[DegradedShape]:
 
 def offer_shape(candidate: Candidate) -> OfferShape:
     """An eligible offer."""
-    return OfferShape(**explain.candidate_dict(candidate))
+    return OfferShape(**offer_shapes.candidate_dict(candidate))
 
 
 def refused_shape(refused: RefusedOffer) -> RefusedShape:
     """An offer that a rule left out."""
-    return RefusedShape(**explain.refused_dict(refused))
+    return RefusedShape(**offer_shapes.refused_dict(refused))
 
 
 def services(parts: Parts, snapshot: Snapshot) -> list[ServiceShape]:
@@ -275,7 +277,7 @@ def provider_shape(poll: PollRow) -> ProviderShape:
 
 def _total(replicas: Sequence[Replica]) -> Decimal | None:
     """What the replicas cost an hour; None if one's price is not known."""
-    amounts = [explain.usd(replica.price) for replica in replicas]
+    amounts = [offer_shapes.usd(replica.price) for replica in replicas]
     known = [amount for amount in amounts if amount is not None]
     return sum(known, Decimal(0)) if len(known) == len(amounts) else None
 
@@ -283,7 +285,7 @@ def _total(replicas: Sequence[Replica]) -> Decimal | None:
 def _on_demand(parts: Parts, snapshot: Snapshot, service: Service, count: int) -> Decimal | None:
     """What as many replicas would cost an hour at the best on-demand offer; None without one."""
     for candidate in sifted(parts, snapshot, service).candidates:
-        amount = explain.usd(candidate.quote.price)
+        amount = offer_shapes.usd(candidate.quote.price)
         if candidate.quote.offer.purchase is Purchase.ON_DEMAND and amount is not None:
             return amount * count
     return None

@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.openmetrics import exposition
 
-from arbiter import __version__, explain
+from arbiter import __version__, offer_shapes
 from arbiter.api import answers
 from arbiter.api.served_figures import served_figures
 from arbiter.api.sources import Sources
@@ -240,7 +240,7 @@ def _best(sources: Sources, name: str) -> dict[Purchase, float]:
     service = next(one for one in snapshot.services if one.name == name)
     found: dict[Purchase, float] = {}
     for candidate in answers.sifted(parts, snapshot, service).candidates:
-        amount = explain.usd(candidate.quote.price)
+        amount = offer_shapes.usd(candidate.quote.price)
         if amount is not None:
             found.setdefault(candidate.quote.offer.purchase, float(amount))
     return found

@@ -14,7 +14,7 @@ from arbiter.cli.context import degraded, policy_at, quick_standing
 from arbiter.domain import Offer, Quote, RefusedOffer
 from arbiter.errors import UnknownName
 from arbiter.launchable import not_launchable
-from arbiter.market import demand_per_replica, list_offers, refuse_kind, sift
+from arbiter.market import demand_per_replica, kind_rules, list_offers, sift
 from arbiter.policy import Policy
 from arbiter.store.quotes import Kinds
 
@@ -93,7 +93,7 @@ def ask(
     blocked = not_launchable(settings.executor)
     kinds = None
     if only_count and profile is not None and gpu is None and purchase is None:
-        kinds = Kinds(refuse_kind(profile, policy, blocked))
+        kinds = Kinds(*kind_rules(profile, policy, blocked))
     standing = quick_standing(settings, app.atlas, kinds)
     wanted = _Wanted(_gpu(gpu, standing.quotes), purchase)
     now = app.now()

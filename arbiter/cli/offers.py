@@ -112,7 +112,7 @@ def _signals(ctx: click.Context, asked: Asked) -> Signals:
 def _print_signals(asked: Asked, found: Signals, limit: int) -> None:
     """What the providers say of the offers shown, each in its own unit."""
     from arbiter.cli.table import echo_table
-    from arbiter.explain import age
+    from arbiter.offer_shapes import age
 
     lines = [
         (
@@ -143,7 +143,7 @@ def _figure(one: dict[str, Any]) -> str:
 
 def _print_json(asked: Asked, signals: Signals | None = None, *, explain: bool = False) -> None:
     from arbiter.cli.context import print_json
-    from arbiter.explain import refused_dict
+    from arbiter.offer_shapes import refused_dict
 
     marked = {"simulated": True} if asked.simulated else {}
     print_json(
@@ -168,7 +168,7 @@ def _sizing_dicts(asked: Asked, *, explain: bool) -> dict[str, Any]:
 
 
 def _offer(row: Row, signals: Signals | None) -> dict[str, Any]:
-    from arbiter.explain import offer_dict
+    from arbiter.offer_shapes import offer_dict
 
     shown = offer_dict(*row)
     if signals is not None:
@@ -193,7 +193,7 @@ def _print(asked: Asked, limit: int, *, refused: bool, explain: bool) -> None:
 
 
 def _cells(asked: Asked, row: Row) -> tuple[str, ...]:
-    from arbiter.explain import age
+    from arbiter.offer_shapes import age
 
     quote, cost, speed, marks, _ = row
     offer = quote.offer
@@ -272,7 +272,7 @@ _OF_THE_MACHINE = frozenset(
 
 def _print_footer(asked: Asked, shown: int) -> None:
     from arbiter.calibration import Basis
-    from arbiter.explain import by_rule
+    from arbiter.offer_shapes import by_rule
 
     eligible = len(asked.rows)
     what = asked.profile.name if asked.profile else "any model"

@@ -81,7 +81,7 @@ class Sizing:
         }
 
     def _cost(self, row: Row) -> str:
-        from arbiter.explain import age
+        from arbiter.offer_shapes import age
 
         quote, cost = row[0], row[1]
         rate = self.fitted.tokens_per_s

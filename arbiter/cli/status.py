@@ -191,7 +191,8 @@ class _Status:
         return progress(replica, service.profile, self._cold, self._now)
 
     def _replica(self, replica: Replica, service: Service) -> tuple[str, ...]:
-        from arbiter.explain import age, machine, usd, where
+        from arbiter.explain import where
+        from arbiter.offer_shapes import age, machine, usd
 
         return (
             replica.cluster,
@@ -208,7 +209,7 @@ class _Status:
         )
 
     def _poll(self, row: PollRow) -> tuple[str, ...]:
-        from arbiter.explain import age
+        from arbiter.offer_shapes import age
 
         why = reason_of(row.reasons) if row.state != "ok" else ""
         return (
@@ -223,7 +224,7 @@ class _Status:
 
     def _next(self, provider: str) -> str:
         """In how long the daemon polls it again, or how far the poll that goes on has come."""
-        from arbiter.explain import age
+        from arbiter.offer_shapes import age
 
         turn = self._turns.get(provider)
         if turn is None:

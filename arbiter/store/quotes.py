@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ Query = Callable[[str], Rows]
 """Runs one SQL text without parameters and returns its rows."""
 
 STANDING = """
-SELECT s.provider, s.tier, s.region, s.zone, s.instance_type, s.gpu, s.gpu_count, s.purchase,
+SELECT s.provider, s.tier, s.region, s.gpu, s.gpu_count, s.zone, s.instance_type, s.purchase,
        s.currency, n.price_micros, n.priced_at, s.source
 FROM price_now n
 JOIN series s ON s.id = n.series_id
@@ -52,7 +53,7 @@ SELECT offer_key, at, until, failures, reason, lost FROM refusal ORDER BY id DES
 
 RATES = "SELECT body FROM belief WHERE name = 'rates'"
 
-_Kind = tuple[str, str, str, str, int]  # provider, tier, region, GPU, how many of it
+Refuse = Callable[[Offer], tuple[str, str] | None]
 
 _PURCHASES = {purchase.value: purchase for purchase in Purchase}
 
@@ -67,13 +68,12 @@ def read_quotes(query: Query, atlas: Atlas, kinds: Kinds | None = None) -> list[
     places = _Places(atlas)
     # Coverage first: a price that is written between the two reads only looks older than it is.
     seen = {(row[0], row[1], row[2]): row[3] for row in query(COVERAGE)}
+    rows = query(STANDING)
     quotes = []
     for (
-        provider, tier, region, zone, instance_type, gpu, gpu_count, purchase,
+        provider, tier, region, gpu, gpu_count, zone, instance_type, purchase,
         currency, micros, priced_at, source,
-    ) in query(STANDING):  # fmt: skip
-        if kinds is not None and kinds.refused((provider, tier, region, gpu, gpu_count), places):
-            continue
+    ) in rows if kinds is None else kinds.pass_on(rows, places):  # fmt: skip
         offer = Offer(
             provider,
             tier,
@@ -121,36 +121,50 @@ def _aged(
 
 
 class Kinds:
-    """Asks a rule once for each kind of machine, and counts the offers that it leaves out.
+    """Asks the rules once for each kind of machine, and counts the offers that they leave out.
 
     Args:
-        refuse: given one offer of the kind, the rule that refuses all of it, and why.
+        refuse_place: given an offer, the rule that refuses all of its region and tier, and why.
+        refuse_machine: the same of its GPU, so many to a machine.
 
     Attributes:
         left_out: rule -> offers.
     """
 
-    def __init__(self, refuse: Callable[[Offer], tuple[str, str] | None]) -> None:
-        self._refuse = refuse
-        self._answers: dict[_Kind, str | None] = {}
+    def __init__(self, refuse_place: Refuse, refuse_machine: Refuse) -> None:
+        self._refuse_place = refuse_place
+        self._refuse_machine = refuse_machine
         self.left_out: dict[str, int] = {}
 
-    def refused(self, kind: _Kind, places: Mapping[tuple[str, str], Place]) -> bool:
-        """Whether the kind is refused; an offer of it is counted when it is."""
-        rule = self._answers.get(kind, "")
-        if rule == "":
-            rule = self._answers[kind] = self._ask(kind, places)
-        if rule is None:
-            return False
-        self.left_out[rule] = self.left_out.get(rule, 0) + 1
-        return True
+    def pass_on(self, rows: Rows, places: Mapping[tuple[str, str], Place]) -> Rows:
+        """The rows, which begin with their kind, without those of a kind that is refused."""
+        rows = list(rows)
+        kinds = [tuple(row[:5]) for row in rows]
+        passed = set()
+        by_place: dict[tuple[str, str, str], str | None] = {}
+        by_machine: dict[tuple[str, int], str | None] = {}
+        for kind, count in Counter(kinds).items():
+            provider, tier, region, gpu, gpu_count = kind
+            place = places[provider, region]
+            offer = Offer(
+                provider, tier, region, None, "", gpu, gpu_count, Purchase.ON_DEMAND, place
+            )
+            where, what = kind[:3], kind[3:]
+            if where not in by_place:
+                by_place[where] = _rule(self._refuse_place(offer))
+            rule = by_place[where]
+            if rule is None and what not in by_machine:
+                by_machine[what] = _rule(self._refuse_machine(offer))
+            rule = rule or by_machine[what]
+            if rule is None:
+                passed.add(kind)
+            else:
+                self.left_out[rule] = self.left_out.get(rule, 0) + count
+        return [row for row, kind in zip(rows, kinds, strict=True) if kind in passed]
 
-    def _ask(self, kind: _Kind, places: Mapping[tuple[str, str], Place]) -> str | None:
-        provider, tier, region, gpu, gpu_count = kind
-        place = places[provider, region]
-        offer = Offer(provider, tier, region, None, "", gpu, gpu_count, Purchase.ON_DEMAND, place)
-        failed = self._refuse(offer)
-        return failed[0] if failed else None
+
+def _rule(failure: tuple[str, str] | None) -> str | None:
+    return None if failure is None else failure[0]
 
 
 def read_refusals(query: Query) -> list[Refusal]:
