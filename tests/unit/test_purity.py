@@ -25,6 +25,7 @@ PURE = (
     "egress",
     "expected",
     "explain",
+    "offer_shapes",
     "gate",
     "gpus",
     "market",
