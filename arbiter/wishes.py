@@ -319,8 +319,8 @@ class Wishes:
         if replica is None:
             return None
         healthy = replica.state is ReplicaState.HEALTHY
-        lowered_at = self._standing.lowered_at
-        superfluous = lowered_at is not None and replica.launched_at <= lowered_at
+        lowered_at, now = self._standing.lowered_at, self._standing.now
+        superfluous = lowered_at is not None and replica.launched_at <= lowered_at <= now
         if healthy and not superfluous and not self._may_move(replica, SPARE_STAYS):
             return None
         answering = sum(one.state is ReplicaState.HEALTHY for one in self._machines)
