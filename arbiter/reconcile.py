@@ -30,6 +30,7 @@ from arbiter.orders import Destination, ordered_move
 from arbiter.planner import Fleet, plan
 from arbiter.policy import DAY, Policy
 from arbiter.profiles import Profile
+from arbiter.relaxing import Relaxation, relaxations
 from arbiter.scaler import Scaler
 from arbiter.spot.beliefs import Beliefs
 from arbiter.steering import steered
@@ -117,6 +118,11 @@ class Loop:
         """What the next tick would decide, without observing, writing or acting."""
         fleet_now, policy, beliefs = self._fleet(service, self._tools.profile(service.profile))
         return plan(self._now(), self._tools.quotes(), fleet_now, policy, beliefs)
+
+    def relaxations(self, service: Service) -> tuple[Relaxation, ...]:
+        """What would let an offer in, where none is eligible for a service."""
+        fleet_now, policy, beliefs = self._fleet(service, self._tools.profile(service.profile))
+        return relaxations(self._now(), self._tools.quotes(), fleet_now, policy, beliefs.rates)
 
     def move(self, name: str, to: Destination, *, write: bool) -> Plan:
         """Order that a replica of a service moves; whoever ticks carries it out.

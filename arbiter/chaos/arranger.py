@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from arbiter.chaos.faults import LASTING, Fault, Kind
 from arbiter.chaos.watch import Watch
-from arbiter.chaos.world import FORBIDDEN, NOTICE_S, REGIONS, Conditions, World
+from arbiter.chaos.world import FORBIDDEN, LEAVE_S, NOTICE_S, REGIONS, Conditions, World
 from arbiter.domain import ReplicaState
 from arbiter.errors import ArbiterError
 from arbiter.gateway.process import Runs
@@ -19,6 +19,8 @@ RESPAWN_S = 0.8
 DISTURBS = (Kind.DATABASE_CUT, Kind.CLOCK_STEP)
 CLOCKS_S = (-3600.0, -90.0, 90.0, 3600.0)
 CUT_AT_MOST_S = 1.0
+STARVED_S = 0.5
+"""Who looks every twentieth of a second and comes so late shows that nobody gets a processor."""
 
 
 class Arranger:
@@ -37,6 +39,7 @@ class Arranger:
         self._respawn_at: float | None = None
         self._taken_at: dict[str, float] = {}
         self._disturbed_at = 0.0
+        self._applied_at = time.monotonic()
         self._active: tuple[Fault, ...] = ()
 
     def apply(self, faults: Sequence[Fault], at: float) -> None:
@@ -53,8 +56,11 @@ class Arranger:
         self._respawn()
         cut = any(one.kind is Kind.DATABASE_CUT for one in self._active)
         self._watch.able = self.worker is not None and not cut
-        if not self._watch.able or any(one.kind in DISTURBS for one in self._active):
-            self._disturbed_at = time.monotonic()
+        now = time.monotonic()
+        starved = now - self._applied_at > STARVED_S
+        if starved or not self._watch.able or any(one.kind in DISTURBS for one in self._active):
+            self._disturbed_at = now
+        self._applied_at = now
 
     def heal(self) -> None:
         """Take back everything that lasts."""
@@ -105,8 +111,9 @@ class Arranger:
             if now < at:
                 continue
             del self._taken_at[cluster]
-            if now - self._disturbed_at < NOTICE_S + 1:
-                self._watch.may_cut(time.time())  # nobody could act on the notice all the time
+            # Unless nobody could act on the notice, only what had lasted too long to be let end.
+            acted = now - self._disturbed_at >= NOTICE_S + 1 and now - at < STARVED_S
+            self._watch.may_cut(time.time(), LEAVE_S if acted else 0.0)
             with suppress(ArbiterError):
                 self._executor.reclaim(cluster)
 

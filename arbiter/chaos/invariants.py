@@ -27,6 +27,7 @@ class Span:
 
     Attributes:
         cuts: answers that had begun may be cut within it.
+        ran_s: of those, only the ones that had lasted so long.
         fails: requests may fail before their first byte within it.
     """
 
@@ -34,6 +35,7 @@ class Span:
     ends: float
     cuts: bool = False
     fails: bool = False
+    ran_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -54,10 +56,14 @@ class Violations:
 
 def excused(outcome: Outcome, spans: Sequence[Span]) -> bool:
     """Whether something had happened that a client may notice."""
+    ran_s = outcome.ended - outcome.began
     return any(
         span.begins <= outcome.ended
         and outcome.began <= span.ends
-        and ((outcome.what == CUT and span.cuts) or (outcome.what == FAILED and span.fails))
+        and (
+            (outcome.what == CUT and span.cuts and ran_s >= span.ran_s)
+            or (outcome.what == FAILED and span.fails)
+        )
         for span in spans
     )
 

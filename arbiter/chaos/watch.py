@@ -84,9 +84,9 @@ class Watch:
         """Whether nothing stands and nothing is left to do."""
         return not self.replicas and not self.standing
 
-    def may_cut(self, at: float, seconds: float = CUT_S) -> None:
-        """From an instant on, answers that had begun may be cut."""
-        self._spans.append(Span(at - MARGIN_S, at + seconds, cuts=True))
+    def may_cut(self, at: float, ran_s: float = 0.0) -> None:
+        """From an instant on, answers that had begun so many seconds before may be cut."""
+        self._spans.append(Span(at - MARGIN_S, at + CUT_S, cuts=True, ran_s=ran_s))
 
     def gateway_killed(self) -> None:
         """Until it answers again, everything may fail."""

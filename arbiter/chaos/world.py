@@ -34,6 +34,8 @@ TICK_S = 0.1
 DRAIN_S = 3
 KILL_S = 1.0
 NOTICE_S = 4.0
+LEAVE_S = 2.0
+"""So long before its end a machine under notice gets no more requests: what lasts longer is cut."""
 
 PLACES = (  # provider, region, zone, USD an hour on spot
     ("aws", "eu-north-1", "eun1-az1", "0.30"),
@@ -90,7 +92,7 @@ class World:
     drain_s: int = DRAIN_S
     tick_s: float = TICK_S
     watch_s: float | None = None
-    leave_s: float = 1.0
+    leave_s: float = LEAVE_S
     atlas: Atlas = field(default_factory=load_atlas)
 
     @property

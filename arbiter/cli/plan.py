@@ -51,7 +51,11 @@ def plan(
     for line in missing:
         click.echo(line, err=True)
     with working.session(app.settings, app.clock) as session:
-        ctx.exit(working.show_plan(session.loop.preview(service), as_json=as_json))
+        made = session.loop.preview(service)
+        status = working.show_plan(made, as_json=as_json)
+        if working.finds_nothing(made):
+            working.tell_what_to_relax(session, service)
+        ctx.exit(status)
 
 
 def _asked_service(

@@ -156,9 +156,24 @@ def show_plan(plan: Plan, *, as_json: bool) -> int:
     else:
         for line in plan_lines(plan):
             click.echo(line)
-    if not plan.actions and not plan.candidates:
+    if finds_nothing(plan):
         return 1
     return 2 if plan.actions else 0
+
+
+def finds_nothing(plan: Plan) -> bool:
+    """Whether no offer is eligible."""
+    return not plan.actions and not plan.candidates
+
+
+def tell_what_to_relax(session: Session, service: Service) -> None:
+    """Where no offer is eligible: each single step that would let one in."""
+    found = session.loop.relaxations(service)
+    for one in found:
+        _tell(f"to relax: {one}")
+    if not found:
+        hint = f"arbiter offers {service.profile} --refused"
+        _tell(f"no single rule stands alone in the way of an offer; see: {hint}")
 
 
 def wait_until_up(session: Session, name: str, *, wait: bool, as_json: bool) -> int:

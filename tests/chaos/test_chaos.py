@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -17,11 +18,11 @@ from arbiter.policy import Policy
 from arbiter.store.journal import DecisionRow, Inputs
 from tests.unit.fleets import NOW, fleet, replica
 
-SECONDS = 3.0
-SEEDS = range(1, 11)
+SECONDS = 2.0
+SEEDS = [range(first, first + 10) for first in range(1, 51, 10)]
 
 # Schedules that once broke something, with what they broke. They stay.
-ONCE_BROKEN: tuple[int, ...] = ()
+ONCE_BROKEN: tuple[int, ...] = (42,)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -32,12 +33,13 @@ def _needs_envoy() -> None:
         pytest.skip(str(error))
 
 
-def test_ten_seeds_break_nothing() -> None:
-    reports = list(run_seeds([*SEEDS, *ONCE_BROKEN], SECONDS, at_a_time=3))
+@pytest.mark.parametrize("seeds", [*SEEDS, ONCE_BROKEN], ids=str)
+def test_no_seed_breaks_anything(seeds: Sequence[int]) -> None:
+    reports = list(run_seeds(seeds, SECONDS, at_a_time=3))
     told = {one.seed: (one.violations, one.log[-40:]) for one in reports if one.count}
     assert not told, told
     assert set(by_invariant(reports).values()) == {0}
-    assert sum(one.outcomes.get("ok", 0) for one in reports) > 10 * len(reports)
+    assert sum(one.outcomes.get("ok", 0) for one in reports) >= 5 * len(reports)
 
 
 def test_a_seed_is_always_the_same_schedule() -> None:
@@ -63,6 +65,8 @@ def test_what_lasts_ends_with_the_run() -> None:
         ("failed", Span(10, 11, cuts=True), False),
         ("failed", Span(12, 13, fails=True), False),
         ("cut", Span(8, 9, cuts=True), False),
+        ("cut", Span(10, 11, cuts=True, ran_s=0.9), True),
+        ("cut", Span(10, 11, cuts=True, ran_s=1.1), False),
     ],
 )
 def test_only_what_had_a_cause_is_excused(what: str, span: Span, is_excused: bool) -> None:

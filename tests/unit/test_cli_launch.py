@@ -90,7 +90,13 @@ def test_nothing_eligible_leaves_nothing_behind(machine: Machine) -> None:
     none = machine.arbiter("launch", "tiny", "--sovereignty", "eu-operator")
     assert none.code == 1
     assert "found no eligible offer" in none.out
+    assert "refused 4 offers: " in none.out
+    assert "to relax: sovereignty eu would let in 3 offers, the cheapest aws/eu-north-1" in none.err
     assert services(machine) == []
+    machine.settings(QUIET + "[policy]\nmax_usd_per_hour = 0.05\n")
+    capped = machine.arbiter("plan", "tiny")
+    assert capped.code == 1
+    assert "to relax: policy.max_usd_per_hour = 0.30 would let in 1 offer" in capped.err
 
 
 @pytest.mark.parametrize(

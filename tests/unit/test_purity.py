@@ -38,6 +38,7 @@ PURE = (
     "hedging",
     "pools",
     "quality",
+    "relaxing",
     "replay",
     "roofline",
     "scaling",
