@@ -12,9 +12,12 @@ from itertools import count
 from pathlib import PurePath
 from queue import SimpleQueue
 
+from sqlalchemy import Connection
+
 from arbiter import registry
 from arbiter.clock import Clock
 from arbiter.errors import ProviderError, RateLimited, StoreError
+from arbiter.garbage import uncollected
 from arbiter.gate import Doubt
 from arbiter.gatekeeper import Gatekeeper
 from arbiter.provider import Parsed, PricedOffer, Progress, Provider, Skip
@@ -94,21 +97,27 @@ def record(
                     keeper.follow(connection)
             else:
                 book.refresh(connection)  # from here on no other process writes prices
-                parsed = brought.parsed
-                judged = keeper.judge(
-                    connection, brought.offers, brought.suspects, parsed.covered, row
-                )
-                if keeper.has_stored(parsed.signals):
-                    beat(connection, row.provider, parsed.signal_kinds, row.finished_at)
-                else:
-                    write_signals(connection, row.provider, parsed, row.finished_at)
-                row = book.record(connection, judged.offers, judged.covered, judged.row)
+                with uncollected():
+                    row = _write(connection, replace(brought, row=row), book, keeper)
                 keeper.follow(connection)
             return row
     except BaseException:
         book.forget()
         keeper.forget()
         raise
+
+
+def _write(
+    connection: Connection, brought: Brought, book: PriceBook, keeper: Gatekeeper
+) -> PollRow:
+    """Judge and write what a poll brought that has not failed; returns its row as written."""
+    row, parsed = brought.row, brought.parsed
+    judged = keeper.judge(connection, brought.offers, brought.suspects, parsed.covered, row)
+    if keeper.has_stored(parsed.signals):
+        beat(connection, row.provider, parsed.signal_kinds, row.finished_at)
+    else:
+        write_signals(connection, row.provider, parsed, row.finished_at)
+    return book.record(connection, judged.offers, judged.covered, judged.row)
 
 
 def poll_providers(
@@ -233,8 +242,9 @@ def ask(provider: Provider, book: PriceBook, clock: Clock, progress: Progress) -
     row = PollRow(provider.name, started, started, "failed")
     try:
         fetched = provider.fetch(progress)
-        parsed = provider.parse(fetched, clock.now())
-        screened = book.screening.screen(parsed.offers)
+        with uncollected():
+            parsed = provider.parse(fetched, clock.now())
+            screened = book.screening.screen(parsed.offers)
     except ProviderError as error:
         wait_s = error.retry_after if isinstance(error, RateLimited) else None
         return Brought(replace(row, reasons=(_one_line(str(error)),), wait_s=wait_s))

@@ -60,15 +60,15 @@ def read_price(amount: object, currency: str = "USD") -> Price:
         raise Malformed("price is not a number") from None
     if not value.is_finite():
         raise Malformed("price is not a number")
+    if LOWEST <= value <= HIGHEST:
+        return Price.of(value, currency)
     if value == 0:
         raise Malformed("price is 0")
     if value < 0:
         raise Malformed("price is negative")
     if value < LOWEST:
         raise Malformed(f"price is below {LOWEST} an hour")
-    if value > HIGHEST:
-        raise Malformed(f"price is above {HIGHEST} an hour")
-    return Price.of(value, currency)
+    raise Malformed(f"price is above {HIGHEST} an hour")
 
 
 def are_names(*texts: str) -> bool:

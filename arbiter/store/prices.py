@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from itertools import count
 from typing import NamedTuple
 
@@ -165,11 +164,11 @@ class PriceBook:
         opened: list[price_rows.Opened] = []
         for key, offer in changed.items():
             series_id, known = self._ids[key], self._standing.get(key)
-            since = _since(offer.priced_at, known, returned.get(key), seen_at)
+            priced_at = int(offer.priced_at.timestamp()) if offer.priced_at else None
+            since = _since(priced_at, known, returned.get(key), seen_at)
             micros = offer.price.micros
             if known is not None:
                 closed.append(price_rows.Closed(since, series_id, known.valid_from))
-            priced_at = int(offer.priced_at.timestamp()) if offer.priced_at else None
             opened.append(price_rows.Opened(series_id, since, micros, priced_at))
             self._standing[key] = Standing(series_id, micros, since)
         price_rows.close(connection, closed)
@@ -259,11 +258,9 @@ def alone(connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_WRITING_LOCK)))
 
 
-def _since(
-    priced_at: datetime | None, known: Standing | None, ended: int | None, seen_at: int
-) -> int:
+def _since(priced_at: int | None, known: Standing | None, ended: int | None, seen_at: int) -> int:
     """When a new price began: as the provider says, but never inside an earlier interval."""
-    since = min(int(priced_at.timestamp()), seen_at) if priced_at else seen_at
+    since = seen_at if priced_at is None else min(priced_at, seen_at)
     if known is not None and since <= known.valid_from:
         return max(seen_at, known.valid_from + 1)
     if ended is not None and since < ended:

@@ -117,28 +117,38 @@ def _passed_over(row: _Row) -> Skip | None:
         Malformed: there is nothing to tell the machine by.
     """
     size = row.armSkuName
-    product, sku, meter = row.productName or "", row.skuName or "", row.meterName or ""
     if row.type not in ("Consumption", None):
         return _NOT_PAYG
     if size is None:
         raise Malformed("row without armSkuName")
     if not size.startswith("Standard_N"):
         return NOT_GPU
-    for reason, found in (
-        ("not a virtual machine", row.serviceName not in ("Virtual Machines", None)),
-        ("dedicated host", "_Type" in size),
-        ("Windows", "Windows" in product or product.endswith(" Win")),
-        ("cloud services", "Cloud Services" in product or "CloudServices" in product),
-        ("low priority, the older product", "Low Priority" in sku or "Low Priority" in meter),
-        ("expired meter", "Expired" in sku or "Expired" in meter),
-        ("promotion", "Promo" in size or "Promo" in sku),
-        ("not priced by the hour", row.unitOfMeasure not in ("1 Hour", None)),
-        ("price from a higher tier", (row.tierMinimumUnits or 0) > 0),
-    ):
-        if found:
-            return Skip(reason)
+    reason = _why_not(row, size)
+    if reason is not None:
+        return Skip(reason)
     gpu = gpu_of(size)
     return Skip(gpu) if isinstance(gpu, str) else None
+
+
+def _why_not(row: _Row, size: str) -> str | None:
+    product, sku, meter = row.productName or "", row.skuName or "", row.meterName or ""
+    if row.serviceName not in ("Virtual Machines", None):
+        return "not a virtual machine"
+    if "_Type" in size:
+        return "dedicated host"
+    if "Windows" in product or product.endswith(" Win"):
+        return "Windows"
+    if "Cloud Services" in product or "CloudServices" in product:
+        return "cloud services"
+    if "Low Priority" in sku or "Low Priority" in meter:
+        return "low priority, the older product"
+    if "Expired" in sku or "Expired" in meter:
+        return "expired meter"
+    if "Promo" in size or "Promo" in sku:
+        return "promotion"
+    if row.unitOfMeasure not in ("1 Hour", None):
+        return "not priced by the hour"
+    return "price from a higher tier" if (row.tierMinimumUnits or 0) > 0 else None
 
 
 def _line(row: _Row) -> Line:
