@@ -17,6 +17,7 @@ from arbiter import registry
 from arbiter.assemble import launch_spec, make_executor, make_loop, make_routing
 from arbiter.clock import Clock, SystemClock
 from arbiter.domain import Action, ActionKind, Plan, Replica, ReplicaState, Service
+from arbiter.errors import ArbiterError
 from arbiter.explain import plan_json, plan_lines
 from arbiter.ingest import poll_providers
 from arbiter.lease import Lease
@@ -177,10 +178,18 @@ def tell_what_to_relax(session: Session, service: Service) -> None:
 
 
 def wait_until_up(session: Session, name: str, *, wait: bool, as_json: bool) -> int:
-    """Tick until all replicas answer; 0 then, 1 when nothing eligible is found."""
-    wanted = session.ordered(name).replicas
+    """Tick until all replicas answer; 0 then, 1 when nothing eligible is found.
+
+    Raises:
+        ArbiterError: it was ordered down meanwhile.
+    """
 
     def finished() -> int | None:
+        service = session.ordered(name)
+        if service.down:
+            again = f"arbiter launch {service.profile} --name {name}"
+            raise ArbiterError(f"{name} was ordered down meanwhile", f"to launch it again: {again}")
+        wanted = service.replicas
         replicas = session.replicas(name)
         serving = [one for one in replicas if one.state is ReplicaState.HEALTHY]
         if len(serving) >= wanted:
@@ -195,9 +204,15 @@ def wait_until_up(session: Session, name: str, *, wait: bool, as_json: bool) -> 
 
 
 def wait_until_gone(session: Session, name: str, *, wait: bool, as_json: bool) -> int:
-    """Tick until no replica is left; 0 then."""
+    """Tick until no replica is left; 0 then.
+
+    Raises:
+        ArbiterError: it was launched again meanwhile.
+    """
 
     def finished() -> int | None:
+        if not session.ordered(name).down:
+            raise ArbiterError(f"{name} was launched again meanwhile", f"arbiter status {name}")
         return 0 if not wait or not session.replicas(name) else None
 
     status = _run(session, name, finished, give_up_without_offers=False)

@@ -138,6 +138,30 @@ def test_another_model_under_a_name_in_use_is_refused(machine: Machine) -> None:
     assert "serves tiny" in wrong.err
 
 
+def test_down_in_the_middle_of_a_launch_ends_both(machine: Machine) -> None:
+    executor = LocalExecutor(machine.folder / "replicas")
+    executor.set_capacity({"aws": "hangs"})
+    ended = threading.Event()
+
+    def order_down() -> None:
+        while not list((machine.folder / "replicas").glob("arb-*")) and not ended.wait(0.05):
+            pass
+        store = machine.store()
+        with store.begin() as connection:
+            fleet.order(connection, "chat", down=True)
+        store.close()
+
+    other = threading.Thread(target=order_down)
+    other.start()
+    launched = machine.arbiter("launch", "tiny", "--name", "chat")
+    ended.set()
+    other.join()
+    assert launched.code == 1
+    assert "error: chat was ordered down meanwhile" in launched.err
+    assert machine.arbiter("down", "chat").code == 0
+    assert not list((machine.folder / "replicas").glob("arb-*"))
+
+
 def test_down_of_an_unknown_service_names_the_nearest(machine: Machine) -> None:
     assert machine.arbiter("launch", "tiny", "--name", "chat").code == 0
     wrong = machine.arbiter("down", "chatt")
