@@ -49,7 +49,7 @@ class Wishes:
         self._cold_starts: dict[str, float] = {}
         self._pools: dict[str, Candidate] = {}
         self._known: dict[str, Offered] = {}
-        self._found: dict[tuple[str, int], tuple[Risk, Any]] = {}
+        self._found: dict[tuple[str, int, float], tuple[Risk, Any]] = {}
         self._paid: list[Candidate] = []
         for candidate in standing.candidates:
             if candidate.quote.offer.purchase is Purchase.SPOT:

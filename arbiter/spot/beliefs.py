@@ -258,20 +258,41 @@ def shrunk_foreseen(from_h: float, to_h: float) -> float:
 
 
 def losses_within(
-    pool: Pool, factors: Factors, name: str, held: int, at: float, span_h: float
+    pool: Pool,
+    factors: Factors,
+    name: str,
+    held: int,
+    at: float,
+    span_h: float,
+    after_h: float = 0.0,
 ) -> float:
-    """Losses that are expected of a pool, with so many of ours, within hours from an instant."""
+    """Losses that are expected of a pool, with so many of ours, within a time.
+
+    Args:
+        at: instant of what is known, seconds.
+        span_h: how long the time is, hours.
+        after_h: hours from that instant to its beginning, until which the run goes on.
+    """
     if pool.shrunk_since is not None:
-        since_h = max(0.0, at - pool.shrunk_since) / HOUR
+        since_h = max(0.0, at - pool.shrunk_since) / HOUR + after_h
         return factors.shrunk * shrunk_foreseen(since_h, since_h + span_h)
-    age_h = age_at(pool, at)
+    age_h = age_at(pool, at) + after_h
     factor = factors.of(name, pool.region) * _ease(pool, held, at)
     return factor * foreseen(age_h, age_h + span_h)
 
 
+def room_seen(pool: Pool, at: float) -> int:
+    """Machines of ours that a pool was just seen to have room for; 0: not known, or one alone.
+
+    With fewer than that it loses less.
+    """
+    known = pool.room > 1 and at - pool.asked_at <= ROOMY_H * HOUR
+    return pool.room if known else 0
+
+
 def _ease(pool: Pool, held: int, at: float) -> float:
     """By how much less a pool loses for the room that it has beyond so many."""
-    return ROOMY if pool.room > max(1, held) and at - pool.asked_at <= ROOMY_H * HOUR else 1.0
+    return ROOMY if held < room_seen(pool, at) else 1.0
 
 
 def age_at(pool: Pool, at: float) -> float:

@@ -23,6 +23,7 @@ from arbiter.spot.beliefs import (
     age_at,
     hazard,
     losses_within,
+    room_seen,
 )
 from arbiter.spot.mix import Mix, Risk
 
@@ -154,8 +155,9 @@ class Situation:
             believed down, may be tried.
         on_demand: whether machines can be bought on demand.
         service: whose goal is looked up in the beliefs.
-        found: what was found of pools, by their name and how many of ours they have: whoever asks
-            again at the same instant, with other machines held and all else the same, hands it on.
+        found: what was found of pools, by their name, how many of ours they have and the hours
+            until their losses count: whoever asks again at the same instant, with other machines
+            held and all else the same, hands it on.
     """
 
     now: float
@@ -169,7 +171,9 @@ class Situation:
     on_demand: bool = True
     service: str = ""
     tuning: Tuning = field(default_factory=Tuning)
-    found: dict[tuple[str, int], tuple[Risk, Any]] | None = field(default=None, compare=False)
+    found: dict[tuple[str, int, float], tuple[Risk, Any]] | None = field(
+        default=None, compare=False
+    )
 
     @property
     def missing_cost(self) -> float:
@@ -257,12 +261,15 @@ class _Board:
         self._counts = _count(self._held)
         self._starting = sum(not one.ready for one in self._held)
         self._most_starting = STARTING * situation.replicas
+        self._ready = {_place(one) for one in self._held if one.ready}
+        self._complete = len(self._held) - self._starting >= situation.replicas
         self._risks: dict[str, Risk] = {}
         self._tries: list[_Try] = []
         factors = situation.beliefs.factors
         found = {} if situation.found is None else situation.found
         for offer in situation.offered:
-            known = found.get(key := (offer.name, self._counts.get(offer.name, 0)))
+            held, begins_h = self._counts.get(offer.name, 0), self._begins_h(offer)
+            known = found.get(key := (offer.name, held, begins_h))
             risk, attempt = known or found.setdefault(key, self._offer(offer, factors))
             self._risks[offer.name] = risk
             if attempt is not None:
@@ -277,9 +284,14 @@ class _Board:
         """A pool as a place, and the launch there, if one may be tried."""
         s, (name, region, price, cold_h, notice_h) = self._s, offer
         pool = s.beliefs.pools.get(name) or Pool(region)
-        loss = self._loss(pool, name, factors, s.on_demand_cold_h - notice_h)
-        risk = Risk(price * (1.0 + loss), loss)
-        if not self._may_try(pool, self._counts.get(name, 0)):
+        held, room = self._counts.get(name, 0), room_seen(pool, s.now)
+        hole_h, after_h = s.on_demand_cold_h - notice_h, self._begins_h(offer)
+        loss = full_loss = self._loss(pool, name, factors, 0, hole_h, after_h)
+        if room:
+            full_loss = self._loss(pool, name, factors, room, hole_h, after_h)
+        dearer = 1.0 + (full_loss if held >= room > 0 else loss)
+        risk = Risk(price * dearer, loss, room, full_loss)
+        if not self._may_try(pool, held):
             return risk, None
         losses_h = hazard(age_at(pool, s.now), factors.of(name, region))
         stay_h = min(s.tuning.stay_h, 1.0 / losses_h)
@@ -291,15 +303,32 @@ class _Board:
         loss, s = 0.0, self._s
         if one.pool is not None:
             pool = s.beliefs.pool(one.pool)
-            loss = self._loss(pool, one.pool, s.beliefs.factors, s.on_demand_cold_h)
+            held = self._counts[one.pool]
+            loss = self._loss(pool, one.pool, s.beliefs.factors, held, s.on_demand_cold_h)
         self._risks[_place(one)] = Risk(price * (1.0 + loss), loss)
 
-    def _loss(self, pool: Pool, name: str, factors: Factors, hole_h: float) -> float:
-        """Probability of a loss within the time that a hole lasts."""
+    def _begins_h(self, offer: Offered) -> float:
+        """Hours until a pool's losses can make a replica miss.
+
+        Where none of ours is ready, what is launched takes over a cold start later, from machines
+        that do until then; if those are too few, every hour of the pool counts from now.
+        """
+        return offer.cold_h if self._complete and offer.name not in self._ready else 0.0
+
+    def _loss(
+        self,
+        pool: Pool,
+        name: str,
+        factors: Factors,
+        held: int,
+        hole_h: float,
+        after_h: float = 0.0,
+    ) -> float:
+        """Probability of a loss within the time that a hole lasts, some hours from now."""
         if hole_h <= 0:
             return 0.0
-        held = self._counts.get(name, 0)
-        return 1.0 - exp(-losses_within(pool, factors, name, held, self._s.now, hole_h))
+        losses = losses_within(pool, factors, name, held, self._s.now, hole_h, after_h)
+        return 1.0 - exp(-losses)
 
     def _on_demand(self) -> None:
         self._risks[ON_DEMAND] = risk = Risk(1.0, 0.0)

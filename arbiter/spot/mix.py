@@ -29,10 +29,18 @@ class Risk(NamedTuple):
     Attributes:
         price: of one machine, on-demand hours per hour, what replacing it will cost included.
         loss: probability that the pool takes machines away within the time a hole lasts.
+        room: machines that it was just seen to have room for; 0: not known.
+        full_loss: the probability where a mix has as many there as it has room for, or more.
     """
 
     price: float
     loss: float
+    room: int = 0
+    full_loss: float = 0.0
+
+    def at(self, count: int) -> float:
+        """The probability of a loss with so many machines there."""
+        return self.full_loss if count >= self.room > 0 else self.loss
 
 
 class Mix:
@@ -65,9 +73,9 @@ class Mix:
         self.counts = counts
         self.cost = self._mean = 0.0
         for pool, count in counts.items():
-            price, loss = risks[pool]
-            self.cost += count * price
-            self._mean += _mean(count, loss)
+            risk = risks[pool]
+            self.cost += count * risk.price
+            self._mean += _mean(count, risk.at(count))
         self._few: list[float] = []
         self._new: tuple[float, float] | None = None
         self._score: float | None = None
@@ -112,19 +120,19 @@ class Mix:
 
     def score_with(self, pool: str, by: int = 1) -> float:
         """The score of `with_one(pool, by)`."""
-        price, loss = self._risks[pool]
+        risk = self._risks[pool]
         before = self.counts.get(pool, 0)
         if before:
-            missing = self._missing_with(pool, loss, before, before + by)
+            missing = self._missing_with(pool, risk, before, before + by)
         else:
             base, slope = self._with_a_new_pool()
-            missing = base + slope * loss
-        return self.cost + by * price + self._missing_cost * max(0.0, missing)
+            missing = base + slope * risk.at(1)
+        return self.cost + by * risk.price + self._missing_cost * max(0.0, missing)
 
-    def _missing_with(self, pool: str, loss: float, before: int, after: int) -> float:
+    def _missing_with(self, pool: str, risk: Risk, before: int, after: int) -> float:
         """The replicas missing with so many machines, not so many, in a pool."""
-        spare = self._spare + after - before
-        missing = self._mean - _mean(before, loss) + _mean(after, loss) - spare
+        spare, loss = self._spare + after - before, risk.at(after)
+        missing = self._mean - _mean(before, risk.at(before)) + _mean(after, loss) - spare
         if spare <= 0:
             return missing
         others = self._others(pool, spare)
@@ -161,14 +169,14 @@ class Mix:
     def _made_anew(self, length: int, leaving_out: str | None = None) -> list[float]:
         few = [1.0] + [0.0] * (length - 1)
         for pool, count in self.counts.items():
-            loss = self._risks[pool].loss
+            loss = self._risks[pool].at(count)
             if loss and pool != leaving_out:
                 few = _joined(few, count, loss)
         return few
 
     def _others(self, pool: str, length: int) -> list[float]:
         """The distribution of what all pools but this one lose."""
-        loss = self._risks[pool].loss
+        loss = self._risks[pool].at(self.counts[pool])
         if not loss:
             return self._distribution(length)
         if loss > UNSTABLE:

@@ -185,6 +185,47 @@ def test_a_pool_that_shrinks_to_what_is_held_is_left_before_it_takes_it() -> Non
     assert done(next_step(shrunk)) == ("launch", "far")
 
 
+def test_a_pool_is_not_filled_up_only_to_be_emptied_again() -> None:
+    filled = 0
+    for hours in (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0):
+        known = up(CHEAP, hours=hours)
+        roomy = known.pool("cheap")._replace(
+            room=2, asked_at=NOW, full_at=2, full_since=NOW, full_asked=NOW
+        )
+        both = [ready(1, "cheap"), ready(2, None)]
+        before = situation(both, (CHEAP,), replace(known, pools={"cheap": roomy}), replicas=2)
+        if done(next_step(before)) == ("launch", "cheap"):
+            filled += 1
+            after = next_step(replace(before, held=[*both, ready(3, "cheap")]))
+            assert after is not None
+            assert (after.kind, after.id) == ("end", 2)  # the one on demand, not what came
+    assert 0 < filled < 8
+
+
+def test_what_is_launched_is_judged_from_when_it_would_take_over() -> None:
+    beliefs = up(CHEAP, hours=1.0)
+    slow = CHEAP._replace(cold_h=0.5)
+    quick = situation([ready(1, None)], (CHEAP,), beliefs)
+    later = situation([ready(1, None)], (slow,), beliefs)
+    risks = []
+    for one in (quick, later):
+        step = next_step(replace(one, knobs=Knobs(missing_cost=2.0)))
+        assert step is not None
+        assert step.pool == "cheap"
+        risks.append(step.why.missing_after)
+    assert risks[1] < risks[0]  # by then the pool is half an hour older
+
+
+def test_where_replicas_are_missing_every_hour_counts() -> None:
+    beliefs = up(CHEAP, hours=1.0)
+    knobs = Knobs(missing_cost=2.0)
+    moved = next_step(situation([ready(1, None)], (CHEAP,), beliefs, knobs=knobs))
+    filled = next_step(situation([], (CHEAP,), beliefs, knobs=knobs))
+    assert moved is not None
+    assert filled is not None
+    assert moved.why.missing_after < filled.why.missing_after
+
+
 def test_a_machine_whose_pool_is_not_offered_counts_at_its_own_price() -> None:
     held = [Held(1, "gone", ready=True, price=0.9)]
     assert done(next_step(situation(held))) == ("launch", "cheap")

@@ -13,6 +13,7 @@ RISKS = {
     "b": Risk(0.5, 0.02),
     "c": Risk(0.2, 0.7),
     "d": Risk(0.4, 0.45),
+    "roomy": Risk(0.3, 0.1, room=2, full_loss=0.3),
     "on-demand": Risk(1.0, 0.0),
 }
 V = 20.0
@@ -22,7 +23,7 @@ def by_hand(counts: dict[str, int], replicas: int) -> float:
     """Price + V x missing, summed over all that can be lost."""
     outcomes = []
     for pool, count in counts.items():
-        loss = RISKS[pool].loss
+        loss = RISKS[pool].at(count)
         outcomes.append(
             [(0, 1 - loss), (1, loss * (1 - whole(count))), (count, loss * whole(count))]
             if count
@@ -53,6 +54,9 @@ CASES: list[tuple[dict[str, int], int]] = [
     ({"a": 2, "on-demand": 2}, 3),
     ({"c": 4}, 1),
     ({"a": 1, "b": 1}, 5),
+    ({"a": 1, "roomy": 1}, 1),
+    ({"a": 1, "roomy": 2}, 2),
+    ({"roomy": 3, "d": 1}, 2),
 ]
 
 
