@@ -59,7 +59,6 @@ HALF_LIFE_H = 96.0
 TRUST = 4.0
 """Expected losses that a prior weighs as much as: of a pool, of a region, of everything."""
 
-
 UNSEEN_H = 5.0
 """Hours for which an open pool has been open when it is first asked: the median over instants of
 the public traces is 2 to 10 hours, by market; long runs are met more often than short ones."""
@@ -258,21 +257,9 @@ def shrunk_foreseen(from_h: float, to_h: float) -> float:
 
 
 def losses_within(
-    pool: Pool,
-    factors: Factors,
-    name: str,
-    held: int,
-    at: float,
-    span_h: float,
-    after_h: float = 0.0,
+    pool: Pool, factors: Factors, name: str, held: int, at: float, span_h: float, after_h: float = 0
 ) -> float:
-    """Losses that are expected of a pool, with so many of ours, within a time.
-
-    Args:
-        at: instant of what is known, seconds.
-        span_h: how long the time is, hours.
-        after_h: hours from that instant to its beginning, until which the run goes on.
-    """
+    """Losses expected of a pool, with so many of ours, in hours that begin `after_h` from `at`."""
     if pool.shrunk_since is not None:
         since_h = max(0.0, at - pool.shrunk_since) / HOUR + after_h
         return factors.shrunk * shrunk_foreseen(since_h, since_h + span_h)
@@ -282,12 +269,8 @@ def losses_within(
 
 
 def room_seen(pool: Pool, at: float) -> int:
-    """Machines of ours that a pool was just seen to have room for; 0: not known, or one alone.
-
-    With fewer than that it loses less.
-    """
-    known = pool.room > 1 and at - pool.asked_at <= ROOMY_H * HOUR
-    return pool.room if known else 0
+    """Machines of ours that a pool was just seen to have room for; 0: not known, or one alone."""
+    return pool.room if pool.room > 1 and at - pool.asked_at <= ROOMY_H * HOUR else 0
 
 
 def _ease(pool: Pool, held: int, at: float) -> float:
