@@ -16,15 +16,7 @@ from itertools import pairwise
 from math import exp
 from typing import Any, Literal, NamedTuple
 
-from arbiter.spot.beliefs import (
-    Beliefs,
-    Factors,
-    Pool,
-    age_at,
-    hazard,
-    losses_within,
-    room_seen,
-)
+from arbiter.spot.beliefs import Beliefs, Factors, Pool, age_at, hazard, losses_within, room_seen
 from arbiter.spot.mix import Mix, Risk
 
 ON_DEMAND = "on-demand"
@@ -286,11 +278,11 @@ class _Board:
         pool = s.beliefs.pools.get(name) or Pool(region)
         held, room = self._counts.get(name, 0), room_seen(pool, s.now)
         hole_h, after_h = s.on_demand_cold_h - notice_h, self._begins_h(offer)
-        loss = full_loss = self._loss(pool, name, factors, 0, hole_h, after_h)
+        loss = full_loss = self._loss(pool, name, 0, hole_h, after_h)
         if room:
-            full_loss = self._loss(pool, name, factors, room, hole_h, after_h)
-        dearer = 1.0 + (full_loss if held >= room > 0 else loss)
-        risk = Risk(price * dearer, loss, room, full_loss)
+            full_loss = self._loss(pool, name, room, hole_h, after_h)
+        risk = Risk(price, loss, room, full_loss)
+        risk = risk._replace(price=price * (1.0 + risk.at(held)))
         if not self._may_try(pool, held):
             return risk, None
         losses_h = hazard(age_at(pool, s.now), factors.of(name, region))
@@ -303,32 +295,22 @@ class _Board:
         loss, s = 0.0, self._s
         if one.pool is not None:
             pool = s.beliefs.pool(one.pool)
-            held = self._counts[one.pool]
-            loss = self._loss(pool, one.pool, s.beliefs.factors, held, s.on_demand_cold_h)
+            loss = self._loss(pool, one.pool, self._counts[one.pool], s.on_demand_cold_h)
         self._risks[_place(one)] = Risk(price * (1.0 + loss), loss)
 
     def _begins_h(self, offer: Offered) -> float:
-        """Hours until a pool's losses can make a replica miss.
+        """Hours until a pool's losses can make a replica miss: 0 where ours serve, or too few do.
 
-        Where none of ours is ready, what is launched takes over a cold start later, from machines
-        that do until then; if those are too few, every hour of the pool counts from now.
+        Elsewhere a machine launched now takes over a cold start later.
         """
         return offer.cold_h if self._complete and offer.name not in self._ready else 0.0
 
-    def _loss(
-        self,
-        pool: Pool,
-        name: str,
-        factors: Factors,
-        held: int,
-        hole_h: float,
-        after_h: float = 0.0,
-    ) -> float:
+    def _loss(self, pool: Pool, name: str, held: int, hole_h: float, after_h: float = 0.0) -> float:
         """Probability of a loss within the time that a hole lasts, some hours from now."""
         if hole_h <= 0:
             return 0.0
-        losses = losses_within(pool, factors, name, held, self._s.now, hole_h, after_h)
-        return 1.0 - exp(-losses)
+        factors, now = self._s.beliefs.factors, self._s.now
+        return 1.0 - exp(-losses_within(pool, factors, name, held, now, hole_h, after_h))
 
     def _on_demand(self) -> None:
         self._risks[ON_DEMAND] = risk = Risk(1.0, 0.0)
