@@ -10,10 +10,10 @@ from decimal import Decimal
 from arbiter.calibration import Calibration, Rates
 from arbiter.commitments import COMMITTED, Commitment
 from arbiter.domain import Candidate, Offer, Purchase, Quote, Replica
-from arbiter.market import rank
 from arbiter.money import MICROS, Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile
+from arbiter.ranking import rank
 from arbiter.sizing import Fit, fit, usd_per_mtok
 
 
@@ -36,9 +36,11 @@ def present_costs(
     machines = {_machine(one.offer) for one in replicas}
     quoted = {quote.offer.key: quote.price for quote in quotes if _machine(quote.offer) in machines}
     calibration = Calibration(rates, profile.name, now)
+    kinds = {(one.offer.gpu, one.offer.gpu_count) for one in replicas}
+    fits = {kind: fit(profile, *kind, calibration) for kind in kinds}
     costs = {}
     for replica in replicas:
-        fitted = fit(profile, replica.offer.gpu, replica.offer.gpu_count, calibration)
+        fitted = fits[replica.offer.gpu, replica.offer.gpu_count]
         price = quoted.get(replica.offer.key) or replica.price
         if replica.cluster in paid:
             price = Price.of(paid[replica.cluster].usd_per_hour)

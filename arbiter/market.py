@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
 
 from arbiter.calibration import Calibration, Rates
 from arbiter.commitments import COMMITTED, in_force, machine_of
@@ -26,6 +25,7 @@ from arbiter.domain import (
 from arbiter.money import MICROS, Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile
+from arbiter.ranking import ranked
 from arbiter.sizing import Fit, NoFit, fit, tenths, usd_per_mtok
 from arbiter.sovereignty import Refused, Verdict, judge
 from arbiter.variants import at_quality, floor_of
@@ -33,6 +33,9 @@ from arbiter.variants import at_quality, floor_of
 NO_DISCOUNT = "no_discount"
 """The mark of a spot offer at or above the on-demand price of the same machine in the same region:
 it saves nothing, may be taken back, and is probably empty."""
+
+CLOCKS_APART = timedelta(minutes=5)
+"""How far in the future a price may have been seen before the clock is taken to have moved."""
 
 Failure = tuple[str, str]
 """A rule that refused, and why."""
@@ -123,7 +126,7 @@ def kind_rules(
     Returns:
         What refuses all of a region and tier, and what refuses all machines with so many of a GPU.
     """
-    sieve = _ModelSieve(datetime.max.replace(tzinfo=UTC), profile, policy, not_launchable, (), ())
+    sieve = _ModelSieve(datetime(2000, 1, 1, tzinfo=UTC), profile, policy, not_launchable, (), ())
     return sieve.refuse_place, sieve.refuse_machine
 
 
@@ -170,35 +173,6 @@ def list_offers(
     return Listed(tuple(kept), tuple(refused), marks)
 
 
-def ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """By `rank`; names are only made where nothing else tells two apart."""
-    rows = sorted(((_worth(one), one) for one in candidates), key=lambda row: row[0])
-    found: list[Candidate] = []
-    for _, equal in groupby(rows, key=lambda row: row[0]):
-        alike = [one for _, one in equal]
-        found += sorted(alike, key=rank) if len(alike) > 1 else alike
-    return tuple(found)
-
-
-def rank(candidate: Candidate) -> tuple[Decimal, bool, int, tuple[str, ...]]:
-    """The order of preference: cost per token, then price, then name, so that ties are settled.
-
-    At the same cost what bears a mark comes last: on-demand before spot without a discount.
-    """
-    return (*_worth(candidate), _name(candidate.quote.offer))
-
-
-def _name(offer: Offer) -> tuple[str, ...]:
-    """What identifies it, without the cost of making its key."""
-    zone = offer.zone or "-"
-    return (offer.provider, offer.tier, offer.region, zone, offer.instance_type, offer.purchase)
-
-
-def _worth(candidate: Candidate) -> tuple[Decimal, bool, int]:
-    price = candidate.quote.price
-    return candidate.usd_per_mtok, bool(candidate.marks), price.micros if price else 0
-
-
 class _Sieve:
     """The rules in their order, with what was already answered remembered by value."""
 
@@ -213,7 +187,7 @@ class _Sieve:
         self._policy = policy
         self._not_launchable = not_launchable
         self._oldest = now - timedelta(seconds=policy.max_quote_age_s)
-        self._now = now
+        self._newest = now + CLOCKS_APART
         self._refused: dict[OfferKey, Refusal] = {}
         for refusal in refusals:
             if refusal.until > now:
@@ -262,7 +236,7 @@ class _Sieve:
             return "price_unknown", "no price is known"
         if quote.observed_at < self._oldest:
             return "stale", f"last seen {quote.observed_at:%Y-%m-%d %H:%M} UTC"
-        if quote.observed_at > self._now + timedelta(minutes=5):
+        if quote.observed_at > self._newest:
             return "stale", "seen in the future: the clock has moved back"
         if price.currency != "USD":
             return "currency_unconverted", f"priced in {price.currency} and no rate is known"
@@ -321,6 +295,7 @@ class _ModelSieve(_Sieve):
         self._demand = demand
         self._calibration = Calibration(rates, profile.name, now) if rates else None
         self._fits: dict[tuple[str, int], Fit | NoFit] = {}
+        self._answers: dict[tuple[int, str, str, str, int, Purchase], Fit | Failure] = {}
 
     def refuse_machine(self, offer: Offer) -> Failure | None:
         """The rule that refuses all machines with so many of this GPU."""
@@ -330,14 +305,11 @@ class _ModelSieve(_Sieve):
     def ask(self, quote: Quote) -> Candidate | Failure:
         """A candidate, or the first rule that refuses, with its reason."""
         offer = quote.offer
-        failed = self.refuse_place(offer)
-        if failed is not None:
-            return failed
-        fitted = self._fit(offer)
-        if isinstance(fitted, NoFit):
-            return fitted.rule, fitted.reason
+        fitted = self._alike(offer)
+        if not isinstance(fitted, Fit):
+            return fitted
         paid = self._paid_for.get(machine_of(offer) or "") if self._paid_for else None
-        failed = self._purchase(offer) or self._price(quote, paid)
+        failed = self._price(quote, paid)
         if failed is not None or quote.price is None:
             return failed or ("price_unknown", "no price is known")
         full = usd_per_mtok(quote.price, fitted.tokens_per_s)
@@ -357,6 +329,28 @@ class _ModelSieve(_Sieve):
             fitted.evidence,
             None if paid is None else full,
         )
+
+    def _alike(self, offer: Offer) -> Fit | Failure:
+        """What every offer of one place, tier, machine and purchase is answered before its price.
+
+        By identity of the place, as its verdict is.
+        """
+        key = (
+            id(offer.place), offer.provider, offer.tier, offer.gpu, offer.gpu_count, offer.purchase
+        )  # fmt: skip
+        found = self._answers.get(key)
+        if found is None:
+            found = self._answers[key] = self._answer_alike(offer)
+        return found
+
+    def _answer_alike(self, offer: Offer) -> Fit | Failure:
+        failed = self.refuse_place(offer)
+        if failed is not None:
+            return failed
+        fitted = self._fit(offer)
+        if isinstance(fitted, NoFit):
+            return fitted.rule, fitted.reason
+        return self._purchase(offer) or fitted
 
     def _fit(self, offer: Offer) -> Fit | NoFit:
         key = (offer.gpu, offer.gpu_count)

@@ -28,8 +28,11 @@ def group_of(offer: Offer) -> str:
 def told_of(told: Mapping[str, _Told], pools: Iterable[str]) -> dict[str, _Told]:
     """What is told of each of these pools: of itself, or else of all of its region's."""
     found = {}
+    of_regions = any("/-/" in name for name in told)
     for pool in pools:
-        one = told.get(pool) or told.get(_of_region(pool))
+        one = told.get(pool)
+        if one is None and of_regions:
+            one = told.get(_of_region(pool))
         if one is not None:
             found[pool] = one
     return found

@@ -127,6 +127,9 @@ def fit_on(
     return NoFit("does_not_fit", closest.missing or "")
 
 
+_TO_4_DECIMALS = Decimal("0.0001")
+
+
 def usd_per_mtok(price: Price, tokens_per_s: Decimal) -> Decimal:
     """USD per million output tokens, to 4 decimals.
 
@@ -142,7 +145,7 @@ def usd_per_mtok(price: Price, tokens_per_s: Decimal) -> Decimal:
     if tokens_per_s <= 0:
         raise ValueError(f"no cost per token at {tokens_per_s} tokens a second")
     exact = Decimal(price.micros) / (3600 * tokens_per_s)
-    return exact.quantize(Decimal("0.0001"), rounding=ROUND_HALF_EVEN)
+    return exact.quantize(_TO_4_DECIMALS, ROUND_HALF_EVEN)
 
 
 def error_sentence(stored: Quantization) -> str:

@@ -39,6 +39,7 @@ PURE = (
     "pools",
     "quality",
     "relaxing",
+    "ranking",
     "replay",
     "roofline",
     "scaling",
