@@ -50,6 +50,7 @@ class Wishes:
         self._pools: dict[str, Candidate] = {}
         self._known: dict[str, Offered] = {}
         self._found: dict[tuple[str, int, float], tuple[Risk, Any]] = {}
+        self._cut: dict[tuple[Any, ...], tuple[dict[str, Risk], Any]] = {}
         self._paid: list[Candidate] = []
         for candidate in standing.candidates:
             if candidate.quote.offer.purchase is Purchase.SPOT:
@@ -161,6 +162,7 @@ class Wishes:
             on_demand=self._may_buy,
             service=self._standing.service,
             found=self._found,
+            cut=self._cut,
         )
 
     def _worth_asking(self) -> list[Offered]:

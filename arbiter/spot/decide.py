@@ -150,6 +150,7 @@ class Situation:
         found: what was found of pools, by their name, how many of ours they have and the hours
             until their losses count: whoever asks again at the same instant, with other machines
             held and all else the same, hands it on.
+        cut: the same of the scores of what is held, so that one more refusal costs no new ones.
     """
 
     now: float
@@ -166,6 +167,7 @@ class Situation:
     found: dict[tuple[str, int, float], tuple[Risk, Any]] | None = field(
         default=None, compare=False
     )
+    cut: dict[Any, tuple[dict[str, Risk], Any]] | None = field(default=None, compare=False)
 
     @property
     def missing_cost(self) -> float:
@@ -184,7 +186,7 @@ def next_step(situation: Situation, refused: frozenset[str] = frozenset()) -> St
         refused: pools that refused since the last tick; they are not tried.
     """
     board = _Board(situation)
-    cuts = board.cut_down()
+    cuts = board.cuts()
     return board.launch(cuts[-1].mix, refused) or board.end(cuts)
 
 
@@ -325,6 +327,14 @@ class _Board:
             return True
         return s.now - pool.full_asked >= wait_s(s.tuning, s.now - pool.full_since)
 
+    def cuts(self) -> list[_Cut]:
+        """`cut_down`, or what it was when the same machines were held."""
+        known = {} if self._s.cut is None else self._s.cut
+        key = (tuple(self._held), self._s.on_demand, self._s.replicas)
+        risks, cuts = known.get(key) or known.setdefault(key, (self._risks, self.cut_down()))
+        risks.update(self._risks)  # the mixes look up places that were not offered then
+        return list(cuts)
+
     def cut_down(self) -> list[_Cut]:
         """What is held, then without one machine after the other that it does without."""
         mix = self._mix(self._counts)
@@ -387,9 +397,9 @@ class _Board:
             costs = {None: useful.cost}  # enough moves: only what is missing is launched
         most, best = 0.0, None
         floors = [(replaced, self._floor(useful, replaced, costs[replaced])) for replaced in costs]
-        floors.sort(key=_floor_of)
+        floors.sort(key=lambda one: one[1])
         tries = _worth_scoring(self._tries, refused, useful.counts)
-        for one in sorted(tries, key=_paid):
+        for one in sorted(tries, key=lambda one: one.risk.price + one.wasted):
             room = useful.score - one.wasted - self._s.tuning.add - one.risk.price
             for replaced, floor in floors:
                 if room - floor <= most:
@@ -481,14 +491,6 @@ def _worth_scoring(
         if all(other.risk.loss > loss or other.wasted > wasted for other in front):
             front.append(one)
     return [one for one in left if one.name in ours] + front
-
-
-def _floor_of(one: tuple[str | None, float]) -> float:
-    return one[1]
-
-
-def _paid(one: _Try) -> float:
-    return one.risk.price + one.wasted
 
 
 def _key(one: _Try) -> tuple[Risk, float]:

@@ -11,6 +11,7 @@ L machines lost of a mix that has `spare` more than are asked for, max(0, L - sp
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 WHOLE = 0.55
@@ -55,8 +56,8 @@ class Mix:
     """
 
     __slots__ = (
-        "_few", "_mean", "_missing_cost", "_new", "_risks", "_score", "_spare", "_without",
-        "cost", "counts",
+        "_few", "_mean", "_missing", "_missing_cost", "_new", "_risks", "_score", "_scores",
+        "_spare", "_without", "cost", "counts",
     )  # fmt: skip
 
     def __init__(
@@ -78,7 +79,9 @@ class Mix:
             self._mean += _mean(count, risk.at(count))
         self._few: list[float] = []
         self._new: tuple[float, float] | None = None
+        self._missing: float | None = None
         self._score: float | None = None
+        self._scores: dict[tuple[str, int], float] = {}
         self._without: dict[str, Mix] = {}
 
     def with_one(self, pool: str, by: int = 1) -> Mix:
@@ -106,6 +109,11 @@ class Mix:
     @property
     def missing(self) -> float:
         """The expected number of replicas missing."""
+        if self._missing is None:
+            self._missing = self._missing_now()
+        return self._missing
+
+    def _missing_now(self) -> float:
         spare = self._spare
         if spare <= 0:
             return self._mean - spare
@@ -119,7 +127,13 @@ class Mix:
         return self._score
 
     def score_with(self, pool: str, by: int = 1) -> float:
-        """The score of `with_one(pool, by)`."""
+        """The score of `with_one(pool, by)`, found once."""
+        known = self._scores.get((pool, by))
+        if known is None:
+            known = self._scores[pool, by] = self._score_with(pool, by)
+        return known
+
+    def _score_with(self, pool: str, by: int) -> float:
         risk = self._risks[pool]
         before = self.counts.get(pool, 0)
         if before:
@@ -184,6 +198,7 @@ class Mix:
         return _parted(self._distribution(length), self.counts[pool], loss)
 
 
+@cache
 def whole(count: int) -> float:
     """Share of the losses of a pool with so many machines that take all of them."""
     share: float = WHOLE ** (count - 1)
@@ -197,6 +212,8 @@ def _left_over(few: list[float], spare: int) -> float:
 
 def _mean(count: int, loss: float) -> float:
     """Expected losses of so many machines in a pool."""
+    if count == 1:
+        return loss
     return loss * (1.0 + whole(count) * (count - 1)) if count else 0.0
 
 

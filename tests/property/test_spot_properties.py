@@ -129,6 +129,29 @@ def test_leaving_out_the_beaten_alters_no_answer(situation: Situation) -> None:
 
 
 @settings(max_examples=100)
+@given(situations(), st.randoms(use_true_random=False))
+def test_what_is_handed_on_alters_no_answer(situation: Situation, chance: object) -> None:
+    """Steps asked for in a row, some of them refused, and each of them asked for anew."""
+    handed_on = replace(situation, found={}, cut={})
+    refused: set[str] = set()
+    for _ in range(MOST_STEPS):
+        step = next_step(handed_on, frozenset(refused))
+        anew = replace(handed_on, found=None, cut=None)
+        assert step == next_step(anew, frozenset(refused))
+        if step is None:
+            return
+        if step.kind == "launch" and chance.random() < 0.6:  # type: ignore[attr-defined]
+            refused.add(str(step.pool))
+            offered = [one for one in situation.offered if chance.random() < 0.8]  # type: ignore[attr-defined]
+            ours = {one.pool for one in handed_on.held}
+            offered += [one for one in situation.offered if one.name in ours and one not in offered]
+            handed_on = replace(handed_on, offered=offered)
+        else:
+            beliefs = handed_on.beliefs
+            handed_on = replace(after(handed_on, step), beliefs=beliefs)
+
+
+@settings(max_examples=100)
 @given(situations(), st.permutations(sorted(POOLS)))
 def test_other_names_change_nothing_but_names(situation: Situation, names: list[str]) -> None:
     new = dict(zip(sorted(POOLS), names, strict=True))
