@@ -5,6 +5,7 @@ never draws a random number, and the same values in any order of quotes give the
 
 What it keeps to:
 - a replica outside the rule is ended at once;
+- after machines that never served the next launch waits, each time for longer;
 - launch -> healthy -> drain -> terminate: a healthy replica is ended only when another one
   answers in its place, or when the user orders it;
 - which machines, and how many of them spare, is `arbiter.spot`'s choice: spot first; after
@@ -23,6 +24,7 @@ from decimal import Decimal
 from arbiter.churn import churn
 from arbiter.commitments import covered, fixed, in_force, in_use, machine_of, notes
 from arbiter.costs import present_costs
+from arbiter.crash_loop import NEVER_SERVED, Failed, back_off
 from arbiter.domain import (
     Plan,
     Quote,
@@ -64,6 +66,7 @@ class Fleet:
         refusals: remembered capacity failures, newest last.
         moves: instants of the launches made for money.
         losses: when spot machines of the service were lost lately.
+        never_served: its newest machines, where none of them ever served.
         slow: clusters whose launch has brought no machine for longer than is usual there.
         not_launchable: provider -> why nothing is launched there.
         elsewhere: machine of a commitment -> how many of them other services use.
@@ -85,6 +88,7 @@ class Fleet:
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     slow: tuple[str, ...] = ()
     losses: tuple[datetime, ...] = ()
+    never_served: tuple[Failed, ...] = ()
     demand: float | None = None
 
 
@@ -125,6 +129,7 @@ def plan(
         _end_everything(steps, fleet)
     else:
         kept = _end_what_may_not_stay(steps, fleet, policy)
+        steps.held = back_off([*fleet.never_served, *_given_up(steps, fleet)], now)
         _settle_hedges(steps, fleet, kept)
         _finish_replacements(steps, fleet, kept)
         _shrink(steps, fleet, policy, kept)
@@ -139,7 +144,7 @@ def plan(
         candidates=sifted.candidates[:TOP_CANDIDATES],
         eligible=len(sifted.candidates),
         refused_by_rule=sifted.refused_by_rule(),
-        sentence=sentence(fleet.service, fleet.replicas, actions, sifted),
+        sentence=sentence(fleet.service, fleet.replicas, actions, sifted, steps.held),
         cost_share=cost_share,
         notes=_notes(now, policy, used, sifted),
     )
@@ -179,10 +184,21 @@ def _end_what_may_not_stay(steps: Steps, fleet: Fleet, policy: Policy) -> list[R
             if steps.now - replica.changed_at >= timedelta(seconds=fleet.profile.serving.drain_s):
                 steps.terminate(replica, "drained")
         elif replica.healthy_at is None and steps.now - replica.launched_at > patience:
-            steps.terminate(replica, f"it did not answer within {patience}")
+            why = f": {replica.note}" if replica.note else ""
+            steps.terminate(replica, f"{NEVER_SERVED} {patience}{why}")
         else:
             kept.append(replica)
     return kept
+
+
+def _given_up(steps: Steps, fleet: Fleet) -> list[Failed]:
+    """What this very plan ends, for it never served."""
+    launched_at = {replica.cluster: replica.launched_at for replica in fleet.replicas}
+    return [
+        Failed(launched_at[action.cluster], steps.now, action.reason)
+        for action in steps.actions
+        if action.reason.startswith(NEVER_SERVED)
+    ]
 
 
 def _settle_hedges(steps: Steps, fleet: Fleet, kept: list[Replica]) -> None:

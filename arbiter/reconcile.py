@@ -17,6 +17,7 @@ from dataclasses import replace
 from arbiter.act import ORDER, Actor
 from arbiter.churn import LOSSES_KEPT, churn
 from arbiter.commitments import in_use
+from arbiter.crash_loop import back_off
 from arbiter.demand import Demand
 from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
 from arbiter.drains import Drains
@@ -217,6 +218,7 @@ class Loop:
             beliefs = replace(read_beliefs(connection), seeds=read_seeds(connection, now))
             known = cold_starts(connection, now)
             losses = fleet.losses(connection, service.name, now - LOSSES_KEPT, now)
+            never_served = fleet.never_served(connection, service.name, now)
         of_kind = {
             kind: {row.action.cluster for row in open_actions if row.action.kind is kind}
             for kind in ActionKind
@@ -236,6 +238,7 @@ class Loop:
             moves=tuple(moves),
             not_launchable=self._tools.not_launchable,
             losses=tuple(losses),
+            never_served=tuple(never_served),
             slow=slow_launches(
                 now, replicas, service.profile, known, self._tools.fleet.hedge_after_s
             ),
@@ -271,7 +274,7 @@ class Loop:
         fleet_now, policy, beliefs = self._fleet(service, profile)
         now = self._now()
         made = plan(now, quotes, fleet_now, policy, beliefs)
-        self._tell_of_churn(fleet_now, policy)
+        self._tell_of_holds(fleet_now, policy)
         self._steer(made, fleet_now, policy, beliefs)
         inputs = journal.Inputs(now, tuple(quotes), fleet_now, policy, beliefs)
         with self._store.begin() as connection:
@@ -285,14 +288,18 @@ class Loop:
         self._tools.tell(made.sentence)
         return made, decision_id
 
-    def _tell_of_churn(self, fleet_now: Fleet, policy: Policy) -> None:
-        """Journal that spot is left alone for a while, once for each such while."""
-        service = fleet_now.service
-        held = churn(policy, fleet_now.losses, service.replicas, self._now())
-        if held is None:
-            self.troubles.over("spot_churn", service.name)
-        else:
-            self.troubles.note("spot_churn", f"{service.name}: {held}", service.name)
+    def _tell_of_holds(self, fleet_now: Fleet, policy: Policy) -> None:
+        """Journal that spot, or any launch, is left alone for a while, once for each such while."""
+        service, now = fleet_now.service, self._now()
+        holds = {
+            "spot_churn": churn(policy, fleet_now.losses, service.replicas, now),
+            "never_served": back_off(fleet_now.never_served, now),
+        }
+        for kind, held in holds.items():
+            if held is None:
+                self.troubles.over(kind, service.name)
+            else:
+                self.troubles.note(kind, f"{service.name}: {held}", service.name)
 
     def _steer(self, made: Plan, fleet_now: Fleet, policy: Policy, beliefs: Beliefs) -> None:
         """Note how the service fares against its goal, for the plans to come."""

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from arbiter.crash_loop import BackOff
 from arbiter.domain import Action, ActionKind, Replica, ReplicaState, Service
 from arbiter.market import Sifted
 
 
 def sentence(
-    service: Service, replicas: Sequence[Replica], actions: Sequence[Action], sifted: Sifted
+    service: Service,
+    replicas: Sequence[Replica],
+    actions: Sequence[Action],
+    sifted: Sifted,
+    held: BackOff | None = None,
 ) -> str:
-    """The decision as people read it: the log line, the journal row and the page show this."""
+    """The decision as people read it: the log line, the journal row and the page show this.
+
+    Args:
+        held: why nothing may be launched now.
+    """
     parts = [_step(action, replicas, sifted) for action in actions]
     if parts:
         return f"{service.name}: {'; '.join(parts)}"
     missing = service.replicas - sum(1 for replica in replicas if replica.state.alive)
     if service.down:
         return f"{service.name}: nothing was left to end"
+    if missing > 0 and held is not None:
+        return f"{service.name}: {held}"
     if missing > 0 and not sifted.candidates:
         return f"{service.name}: found no eligible offer, {_refusals(sifted)}"
     if service.replicas == 0 and not any(replica.state.alive for replica in replicas):

@@ -5,14 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from hashlib import sha256
 
+from arbiter.crash_loop import BackOff
 from arbiter.domain import Action, ActionKind, Candidate, Expected, Replica, ReplicaState, Service
 
 
 class Steps:
-    """The actions so far, with their derived ids and names."""
+    """The actions so far, with their derived ids and names.
+
+    Attributes:
+        held: while it is in force, no launch is added.
+    """
 
     def __init__(self, now: datetime, owner: str, service: Service) -> None:
         self.now = now
+        self.held: BackOff | None = None
         self.actions: list[Action] = []
         self._owner, self._service = owner, service
         self._launched = 0
@@ -28,7 +34,9 @@ class Steps:
         expected: Expected | None = None,
         hedges: str | None = None,
     ) -> None:
-        """Add a launch under the service's next name."""
+        """Add a launch under the service's next name, unless launches are held."""
+        if self.held is not None:
+            return
         service = self._service
         number = service.generation + self._launched + 1
         self._launched += 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from arbiter.crash_loop import NEVER_SERVED, Failed
 from arbiter.domain import (
     Offer,
     OfferKey,
@@ -87,14 +88,18 @@ def add_service(connection: Connection, new: Service, now: datetime) -> Service:
         try:
             with connection.begin_nested():
                 connection.execute(
-                    insert(service).values(name=new.name, generation=0, created_at=now, **values)
+                    insert(service).values(
+                        name=new.name, generation=0, created_at=now, ordered_at=now, **values
+                    )
                 )
         except IntegrityError:  # somebody launched one of that name at the same instant
             return add_service(connection, new, now)
         return replace(new, generation=0, down=False)
     lowered_at = now if new.replicas < old.replicas else old.lowered_at
     connection.execute(
-        update(service).where(service.c.name == new.name).values(**values, lowered_at=lowered_at)
+        update(service)
+        .where(service.c.name == new.name)
+        .values(**values, lowered_at=lowered_at, ordered_at=now)
     )
     return replace(new, generation=old.generation, down=False, lowered_at=lowered_at)
 
@@ -281,6 +286,26 @@ def losses(connection: Connection, name: str, since: datetime, now: datetime) ->
         for at, key in connection.execute(query.order_by(refusal.c.id))
         if OfferKey.parse(key).purchase is Purchase.SPOT
     ]
+
+
+def never_served(connection: Connection, name: str, now: datetime) -> list[Failed]:
+    """Machines of a service that never served, in the order in which they were given up.
+
+    Only those since one of its machines served, and since it was last ordered.
+    """
+    served = select(func.max(replica.c.healthy_at)).where(replica.c.service == name)
+    ordered = select(service.c.ordered_at).where(service.c.name == name)
+    since = [at for at in (connection.scalar(served), connection.scalar(ordered)) if at is not None]
+    query = select(replica.c.launched_at, replica.c.changed_at, replica.c.note).where(
+        replica.c.service == name,
+        replica.c.healthy_at.is_(None),
+        replica.c.state.in_([ReplicaState.ENDING.value, ReplicaState.TERMINATED.value]),
+        replica.c.note.startswith(NEVER_SERVED),
+        replica.c.launched_at >= max(since, default=datetime.min.replace(tzinfo=UTC)),
+        replica.c.changed_at <= now,
+    )
+    rows = connection.execute(query.order_by(replica.c.changed_at, replica.c.cluster))
+    return [Failed(*row) for row in rows]
 
 
 def add_refusal(connection: Connection, name: str, new: Refusal) -> None:

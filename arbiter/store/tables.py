@@ -213,6 +213,7 @@ service = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("scaling", Text),  # JSON; NULL: only the user changes the number of replicas
     Column("lowered_at", UtcDateTime),  # when that number last became smaller
+    Column("ordered_at", UtcDateTime),  # when it was last launched by order; NULL: long ago
 )
 
 # How much was asked of a service, from one look to another, as far back as scaling looks.

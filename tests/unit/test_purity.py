@@ -34,6 +34,7 @@ PURE = (
     "planner",
     "policy",
     "churn",
+    "crash_loop",
     "cold_starts",
     "hedging",
     "pools",
