@@ -42,7 +42,7 @@ def launches(bench: Bench) -> int:
 
 def test_a_model_that_never_serves_is_tried_ever_less_often(bench: Bench) -> None:
     bench.order()
-    bench.tick(24, seconds=60)
+    bench.tick(14, seconds=120)
     assert launches(bench) == 2, "the second at once"
     assert bench.replicas() == []
     assert kinds(bench).count("never_served") == 1
@@ -51,13 +51,13 @@ def test_a_model_that_never_serves_is_tried_ever_less_often(bench: Bench) -> Non
     assert told is not None
     assert "the last 2 machines never served" in told
     assert "/v1/models answered rubbish" in told
-    bench.tick(156, seconds=60)
+    bench.tick(76, seconds=120)
     assert launches(bench) == 5, "three hours of them would be sixteen"
 
 
 def test_who_orders_it_again_need_not_wait(bench: Bench) -> None:
     bench.order()
-    bench.tick(24, seconds=60)
+    bench.tick(14, seconds=120)
     assert bench.replicas() == []
     bench.order()
     bench.tick(1)
@@ -67,9 +67,9 @@ def test_who_orders_it_again_need_not_wait(bench: Bench) -> None:
 def test_one_that_serves_ends_it(bench: Bench) -> None:
     assert isinstance(bench.health, Broken)
     bench.order()
-    bench.tick(24, seconds=60)
+    bench.tick(14, seconds=120)
     bench.health.mended = True
-    bench.tick(12, seconds=60)
+    bench.tick(6, seconds=120)
     (serves,) = bench.replicas()
     assert serves.state is ReplicaState.HEALTHY
     fake(bench).lose(serves.cluster)
