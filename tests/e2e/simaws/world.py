@@ -41,6 +41,7 @@ TOOLS = {
 
 SERVE_S = 60.0
 API_SERVER_S = 180.0
+API_SERVER_TRIES, API_SERVER_PAUSE_S = 5, 3.0
 END_S = 30.0
 
 
@@ -123,7 +124,21 @@ class World:
         self._wait(self._aws, ready.exists, SERVE_S, "aws.log")
 
     def start_api_server(self) -> None:
-        """Serve SkyPilot's API; it keeps what it knows in HOME over a restart."""
+        """Serve SkyPilot's API; it keeps what it knows in HOME over a restart.
+
+        SkyPilot's queue has a port of its own, 50746, which any connection of the machine may have
+        been given for a moment.
+        """
+        for _ in range(API_SERVER_TRIES - 1):
+            try:
+                return self._start_api_server()
+            except RuntimeError as error:
+                if "already in use" not in str(error):
+                    raise
+                time.sleep(API_SERVER_PAUSE_S)
+        return self._start_api_server()
+
+    def _start_api_server(self) -> None:
         apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         serve = ["sky", "api", "start", "--foreground", "--port", str(self._api_port)]
         environment = self.process_environment()
