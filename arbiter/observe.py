@@ -35,6 +35,7 @@ class Observer:
         self._tools = tools
         self._paid = paid
         self._store = tools.store
+        self._real = tools.executor.name == "skypilot"
         self._well: dict[str, float] = {}
         self._counting = Counting(tools)
 
@@ -91,7 +92,7 @@ class Observer:
         SkyPilot is asked only then: of a machine that stands still it takes half a minute to say
         that it is up.
         """
-        if self._tools.executor.name != "skypilot":
+        if not self._real:
             return replicas
         probes = {
             one.cluster: Probe(one.endpoint, profile.name)
@@ -135,7 +136,6 @@ class Observer:
         Args:
             models: service -> the name of its model.
         """
-        real = self._tools.executor.name == "skypilot"
         serving = {
             one.cluster: one
             for one in replicas
@@ -143,7 +143,9 @@ class Observer:
         }
         probes = {
             cluster: Probe(
-                one.endpoint or "", models[one.service], watched=real and is_watched(one.offer)
+                one.endpoint or "",
+                models[one.service],
+                watched=self._real and is_watched(one.offer),
             )
             for cluster, one in serving.items()
         }
@@ -167,7 +169,6 @@ class Observer:
     def _check(
         self, replicas: Sequence[Replica], sightings: Mapping[str, Sighting], profile: Profile
     ) -> Mapping[str, Health]:
-        real = self._tools.executor.name == "skypilot"
         probes = {}
         for one in replicas:
             sighting = sightings.get(one.cluster)
@@ -178,7 +179,7 @@ class Observer:
                 profile.name,
                 complete=one.state
                 in (ReplicaState.LAUNCHING, ReplicaState.STARTING, ReplicaState.UNHEALTHY),
-                watched=real and is_watched(one.offer),
+                watched=self._real and is_watched(one.offer),
             )
         return self._tools.health.check(probes)
 

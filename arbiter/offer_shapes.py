@@ -26,17 +26,8 @@ def offer_dict(
     evidence: Evidence = ESTIMATE,
 ) -> Dict:
     """An offer with its price and marks, and with its score where a model was sized on it."""
-    offer = quote.offer
-    place = offer.place
-    return {
-        "provider": offer.provider,
-        "region": offer.region,
-        "zone": offer.zone,
-        "country": place.country,
-        "instance_type": offer.instance_type,
-        "gpu": offer.gpu,
-        "gpu_count": offer.gpu_count,
-        "purchase": offer.purchase.value,
+    place = quote.offer.place
+    return _what_and_where(quote.offer) | {
         "price_usd_hour": usd(quote.price),
         "usd_per_mtok": usd_per_mtok,
         "tokens_per_s": tokens_per_s,
@@ -64,7 +55,10 @@ def candidate_dict(candidate: Candidate) -> Dict:
 
 def refused_dict(refused: RefusedOffer) -> Dict:
     """An offer that a rule left out."""
-    offer = refused.offer
+    return _what_and_where(refused.offer) | {"rule": refused.rule, "reason": refused.reason}
+
+
+def _what_and_where(offer: Offer) -> Dict:
     return {
         "provider": offer.provider,
         "region": offer.region,
@@ -74,8 +68,6 @@ def refused_dict(refused: RefusedOffer) -> Dict:
         "gpu": offer.gpu,
         "gpu_count": offer.gpu_count,
         "purchase": offer.purchase.value,
-        "rule": refused.rule,
-        "reason": refused.reason,
     }
 
 

@@ -91,10 +91,7 @@ def launch(
         # Before anything is written: what cannot be launched must not stay behind as an order.
         rehearsed = session.rehearse(wanted)
         if dry_run or working.finds_nothing(rehearsed):
-            status = working.show_plan(rehearsed, as_json=as_json)
-            if working.finds_nothing(rehearsed):
-                working.tell_what_to_relax(session, wanted)
-            ctx.exit(status)
+            ctx.exit(working.show_rehearsed(session, wanted, rehearsed, as_json=as_json))
         session.add(wanted)
         ctx.exit(working.wait_until_up(session, wanted.name, wait=not no_wait, as_json=as_json))
 

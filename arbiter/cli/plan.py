@@ -52,10 +52,7 @@ def plan(
         click.echo(line, err=True)
     with working.session(app.settings, app.clock) as session:
         made = session.loop.preview(service)
-        status = working.show_plan(made, as_json=as_json)
-        if working.finds_nothing(made):
-            working.tell_what_to_relax(session, service)
-        ctx.exit(status)
+        ctx.exit(working.show_rehearsed(session, service, made, as_json=as_json))
 
 
 def _asked_service(

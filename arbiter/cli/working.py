@@ -167,8 +167,15 @@ def finds_nothing(plan: Plan) -> bool:
     return not plan.actions and not plan.candidates
 
 
-def tell_what_to_relax(session: Session, service: Service) -> None:
-    """Where no offer is eligible: each single step that would let one in."""
+def show_rehearsed(session: Session, service: Service, plan: Plan, *, as_json: bool) -> int:
+    """`show_plan`, and where no offer is eligible each single step that would let one in."""
+    status = show_plan(plan, as_json=as_json)
+    if finds_nothing(plan):
+        _tell_what_to_relax(session, service)
+    return status
+
+
+def _tell_what_to_relax(session: Session, service: Service) -> None:
     found = session.loop.relaxations(service)
     for one in found:
         _tell(f"to relax: {one}")

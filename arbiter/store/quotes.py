@@ -11,6 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -54,6 +55,8 @@ SELECT offer_key, at, until, failures, reason, lost FROM refusal ORDER BY id DES
 RATES = "SELECT body FROM belief WHERE name = 'rates'"
 
 Refuse = Callable[[Offer], tuple[str, str] | None]
+_Kind = tuple[str, str, str, str, int]  # provider, tier, region, GPU, how many of it
+_PLACE, _MACHINE = itemgetter(0, 1, 2), itemgetter(3, 4)
 
 _PURCHASES = {purchase.value: purchase for purchase in Purchase}
 
@@ -139,23 +142,13 @@ class Kinds:
     def pass_on(self, rows: Rows, places: Mapping[tuple[str, str], Place]) -> Rows:
         """The rows, which begin with their kind, without those of a kind that is refused."""
         rows = list(rows)
-        kinds = [tuple(row[:5]) for row in rows]
+        kinds: list[_Kind] = [tuple(row[:5]) for row in rows]
+        counts = Counter(kinds)
+        by_place = _rules(self._refuse_place, counts, _PLACE, places)
+        by_machine = _rules(self._refuse_machine, counts, _MACHINE, places)
         passed = set()
-        by_place: dict[tuple[str, str, str], str | None] = {}
-        by_machine: dict[tuple[str, int], str | None] = {}
-        for kind, count in Counter(kinds).items():
-            provider, tier, region, gpu, gpu_count = kind
-            place = places[provider, region]
-            offer = Offer(
-                provider, tier, region, None, "", gpu, gpu_count, Purchase.ON_DEMAND, place
-            )
-            where, what = kind[:3], kind[3:]
-            if where not in by_place:
-                by_place[where] = _rule(self._refuse_place(offer))
-            rule = by_place[where]
-            if rule is None and what not in by_machine:
-                by_machine[what] = _rule(self._refuse_machine(offer))
-            rule = rule or by_machine[what]
+        for kind, count in counts.items():
+            rule = by_place[_PLACE(kind)] or by_machine[_MACHINE(kind)]
             if rule is None:
                 passed.add(kind)
             else:
@@ -163,8 +156,21 @@ class Kinds:
         return [row for row, kind in zip(rows, kinds, strict=True) if kind in passed]
 
 
-def _rule(failure: tuple[str, str] | None) -> str | None:
-    return None if failure is None else failure[0]
+def _rules(
+    refuse: Refuse,
+    kinds: Iterable[_Kind],
+    part: Callable[[_Kind], tuple[Any, ...]],
+    places: Mapping[tuple[str, str], Place],
+) -> dict[tuple[Any, ...], str | None]:
+    """The rule that refuses, or None, by the part of a kind that alone decides it."""
+    rules: dict[tuple[Any, ...], str | None] = {}
+    for key, kind in {part(kind): kind for kind in kinds}.items():
+        provider, tier, region, gpu, gpu_count = kind
+        place = places[provider, region]
+        offer = Offer(provider, tier, region, None, "", gpu, gpu_count, Purchase.ON_DEMAND, place)
+        failed = refuse(offer)
+        rules[key] = failed[0] if failed else None
+    return rules
 
 
 def read_refusals(query: Query) -> list[Refusal]:
