@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -39,15 +38,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 E2E = REPOSITORY / "tests" / "e2e"
 sys.path.insert(0, str(E2E))
 
+from commands import ARBITER, KEY, MODEL, arbiter_in  # noqa: E402
 from simaws.image import NoImage, image  # noqa: E402
-from simaws.world import World, missing  # noqa: E402
+from simaws.world import World, missing, running_world  # noqa: E402
 
-from arbiter import registry  # noqa: E402
-from arbiter.gateway.envoy import EnvoyGateway  # noqa: E402
-
-KEY = "key-of-the-benchmark"
-MODEL = "e2e-server"
 SERVICE = "chat"
+REGIONS = ("eu-north-1", "eu-central-1", "eu-west-1")
+SERVE_HERE = "serve: {controller: {consolidation_mode: true}}"
+"""SkyServe's controller runs in the API server, on no machine of its own."""
+
 STEP_S = 0.1
 UP_S = 900.0
 BIN = Path(sys.executable).parent
@@ -136,51 +135,29 @@ def reclaim(world: World, client: Client) -> Recovery:
     return Recovery(new.at - at, silent if failed else 0.0, failed)
 
 
-def arbiter_environment(world: World, folder: Path, spares: int) -> dict[str, str]:
-    """An arbiter of this world: AWS only, a database and a gateway of its own."""
-    folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    others = {
-        f"ARBITER_PROVIDERS__{name.upper()}__ENABLED": "false"
-        for name in registry.names()
-        if name != "aws"
-    }
-    return {
-        **world.process_environment(),
-        **others,
-        "ARBITER_GATEWAY__PORT": str(port),
-        "ARBITER_DATABASE_URL": f"sqlite:///{folder / 'arbiter.db'}",
-        "ARBITER_DATA_DIR": str(folder / "data"),
-        "ARBITER_PROFILES_DIR": str(E2E / "profiles"),
-        "ARBITER_TEMPLATES_DIR": str(E2E / "templates"),
-        "ARBITER_PROVIDERS__AWS__REGIONS": "eu-north-1,eu-central-1,eu-west-1",
-        "ARBITER_DAEMON__PORT": "0",
-        "ARBITER_API_KEY": KEY,
-        "ARBITER_POLICY__MAX_SPARES": str(spares),
-        # SpotHedge goes on trying spot; so does arbiter, that one is measured beside the other.
-        "ARBITER_POLICY__FALLBACK_AFTER": "100",
-    }
-
-
 @contextmanager
 def arbiter_side(world: World, folder: Path, spares: int) -> Iterator[str]:
     """A service under arbiter's daemon; its endpoint."""
-    environment = arbiter_environment(world, folder, spares)
-    run(environment, BIN / "arbiter", "launch", MODEL, "--name", SERVICE)
-    with (folder / "daemon.log").open("wb") as log:
-        daemon = subprocess.Popen([BIN / "arbiter", "daemon"], env=environment, stderr=log)
-    try:
-        (seen,) = json.loads(
-            run(environment, BIN / "arbiter", "status", SERVICE, "--json")
-        )["services"]  # fmt: skip
-        yield seen["endpoint"].removesuffix("/v1")
-        run(environment, BIN / "arbiter", "down", SERVICE)
-    finally:
-        daemon.terminate()
-        daemon.wait(120)
-        port = int(environment["ARBITER_GATEWAY__PORT"])
-        EnvoyGateway(folder / "data" / "gateway", tuple, port=port).stop()
+    folder.mkdir()
+    with arbiter_in(world, folder) as found:
+        environment = {
+            **found,
+            "ARBITER_PROVIDERS__AWS__REGIONS": ",".join(REGIONS),
+            "ARBITER_DAEMON__PORT": "0",
+            "ARBITER_POLICY__MAX_SPARES": str(spares),
+            # SpotHedge goes on trying spot; so does arbiter, that one is measured beside the other.
+            "ARBITER_POLICY__FALLBACK_AFTER": "100",
+        }
+        run(environment, ARBITER, "launch", MODEL, "--name", SERVICE)
+        with (folder / "daemon.log").open("wb") as log:
+            daemon = subprocess.Popen([ARBITER, "daemon"], env=environment, stderr=log)
+        try:
+            (seen,) = json.loads(run(environment, ARBITER, "status", SERVICE, "--json"))["services"]
+            yield seen["endpoint"].removesuffix("/v1")
+            run(environment, ARBITER, "down", SERVICE)
+        finally:
+            daemon.terminate()
+            daemon.wait(120)
 
 
 @contextmanager
@@ -219,13 +196,12 @@ def rendered() -> str:
         "readiness_probe": {"path": "/health", "initial_delay_seconds": 120},
         "replica_policy": policy,
     }
-    regions = ("eu-north-1", "eu-central-1", "eu-west-1")
     resources = {
         "accelerators": {"L4": 1},
         "use_spot": True,
         "disk_size": 32,
         "ports": 8000,
-        "any_of": [{"infra": f"aws/{region}"} for region in regions],
+        "any_of": [{"infra": f"aws/{region}"} for region in REGIONS],
     }
     envs = {"MODEL": MODEL, "PORT": "8000", "ARBITER_API_KEY": KEY}
     document = {"service": service, "resources": resources, "envs": envs, "run": lines}
@@ -246,22 +222,6 @@ def run(environment: Mapping[str, str], *command: str | Path) -> str:
     if done.returncode:
         raise SystemExit(f"error: {' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}")
     return done.stdout + done.stderr if "sky" in str(command[0]) else done.stdout
-
-
-@contextmanager
-def world_with_serve(folder: Path) -> Iterator[World]:
-    """The simulated AWS, and SkyPilot with SkyServe's controller in its API server."""
-    world = World(folder)
-    settings = {"serve": {"controller": {"consolidation_mode": True}}}
-    (world.home / ".sky").mkdir(exist_ok=True)
-    (world.home / ".sky" / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    try:
-        world.start_aws()
-        world.start_api_server()
-        world.enable_aws()
-        yield world
-    finally:
-        world.stop()
 
 
 def told(text: str) -> None:
@@ -314,7 +274,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="recovery-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         told("the world is made")
-        with world_with_serve(folder / "world") as world, ExitStack() as stack:
+        with running_world(folder / "world", SERVE_HERE) as world, ExitStack() as stack:
             told("SkyServe brings its replica up")
             theirs = stack.enter_context(skyserve_side(world, folder / "skyserve"))
             peer = stack.enter_context(Client(theirs))

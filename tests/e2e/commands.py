@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,10 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from simaws.world import World
+
+from arbiter import registry
+from arbiter.gateway.envoy import EnvoyGateway
+
 Environment = Mapping[str, str]
 
 ARBITER = str(Path(sys.executable).with_name("arbiter"))
 MODEL = "e2e-server"
+KEY = "end-to-end-key"
 QUICK = {"ARBITER_DAEMON__PORT": "0", "ARBITER_DAEMON__TICK_S": "2"}
 
 
@@ -47,7 +54,7 @@ def healthy(environment: Environment, service: str = "chat") -> dict[str, Any] |
     return next((one for one in replicas if one["state"] == "healthy"), None)
 
 
-def chat(endpoint: str, key: str = "end-to-end-key") -> dict[str, Any]:
+def chat(endpoint: str, key: str = KEY) -> dict[str, Any]:
     """One chat completion."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "olleh"}]}
     request = Request(
@@ -67,6 +74,38 @@ def eventually(true: Callable[[], Any], seconds: float, what: str) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(1)
     return found
+
+
+@contextmanager
+def arbiter_in(world: World, folder: Path) -> Iterator[dict[str, str]]:
+    """The environment of an arbiter in a world: AWS only, a database and a gateway of its own.
+
+    The gateway outlives every command; it is ended here.
+    """
+    here = Path(__file__).parent
+    others = {
+        f"ARBITER_PROVIDERS__{name.upper()}__ENABLED": "false"
+        for name in registry.names()
+        if name != "aws"
+    }
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = {
+        **world.process_environment(),
+        **others,
+        "ARBITER_GATEWAY__PORT": str(port),
+        "ARBITER_DATABASE_URL": f"sqlite:///{folder / 'arbiter.db'}",
+        "ARBITER_DATA_DIR": str(folder / "data"),
+        "ARBITER_EXECUTOR": "skypilot",
+        "ARBITER_PROFILES_DIR": str(here / "profiles"),
+        "ARBITER_TEMPLATES_DIR": str(here / "templates"),
+        "ARBITER_PROVIDERS__AWS__REGIONS": "eu-north-1,eu-central-1,eu-west-1,us-east-1",
+        "ARBITER_API_KEY": KEY,
+    }
+    try:
+        yield environment
+    finally:
+        EnvoyGateway(folder / "data" / "gateway", tuple, port=port).stop()
 
 
 @contextmanager

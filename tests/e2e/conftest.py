@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from commands import arbiter_in
 from elsewhere import executor_elsewhere
 from simaws.image import NoImage, image
 from simaws.world import World, missing, running_world
@@ -48,31 +48,6 @@ def executor(world: World) -> Iterator[Executor]:
 
 @pytest.fixture
 def arbiter_environment(world: World, tmp_path: Path) -> Iterator[Mapping[str, str]]:
-    """The environment of an arbiter in this world: AWS only, a database and a gateway of its own.
-
-    The gateway outlives every command; it is ended here.
-    """
-    from arbiter import registry
-    from arbiter.gateway.envoy import EnvoyGateway
-
-    here = Path(__file__).parent
-    others = {
-        f"ARBITER_PROVIDERS__{name.upper()}__ENABLED": "false"
-        for name in registry.names()
-        if name != "aws"
-    }
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    yield {
-        **world.process_environment(),
-        **others,
-        "ARBITER_GATEWAY__PORT": str(port),
-        "ARBITER_DATABASE_URL": f"sqlite:///{tmp_path / 'arbiter.db'}",
-        "ARBITER_DATA_DIR": str(tmp_path / "data"),
-        "ARBITER_EXECUTOR": "skypilot",
-        "ARBITER_PROFILES_DIR": str(here / "profiles"),
-        "ARBITER_TEMPLATES_DIR": str(here / "templates"),
-        "ARBITER_PROVIDERS__AWS__REGIONS": "eu-north-1,eu-central-1,eu-west-1,us-east-1",
-        "ARBITER_API_KEY": "end-to-end-key",
-    }
-    EnvoyGateway(tmp_path / "data" / "gateway", tuple, port=port).stop()
+    """An arbiter in this world."""
+    with arbiter_in(world, tmp_path) as environment:
+        yield environment

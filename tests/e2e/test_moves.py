@@ -100,7 +100,7 @@ def test_moves_a_frozen_machine_and_no_spot_at_all(
             500,
             f"another machine answers\n{log.read_text()}",
         )
-        eventually(lambda: machine not in _named(world, machine), 200, "the frozen one was ended")
+        eventually(lambda: not _stands(world, machine), 200, "the frozen one was ended")
 
         # no spot anywhere: on demand, after one refusal
         world.set_full({region: ["g6.xlarge:spot"] for region in EUROPE})
@@ -128,5 +128,5 @@ def _replicas(environment: Mapping[str, str], service: str = "chat") -> list[obj
     return found
 
 
-def _named(world: World, machine: Mapping[str, object]) -> list[Mapping[str, object]]:
-    return [machine for one in world.instances() if one["InstanceId"] == machine["InstanceId"]]
+def _stands(world: World, machine: Mapping[str, object]) -> bool:
+    return machine["InstanceId"] in {one["InstanceId"] for one in world.instances()}

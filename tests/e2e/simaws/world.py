@@ -271,9 +271,16 @@ class World:
 
 
 @contextmanager
-def running_world(folder: Path) -> Iterator[World]:
-    """A world that is up, and gone afterwards."""
+def running_world(folder: Path, config: str = "") -> Iterator[World]:
+    """A world that is up, and gone afterwards.
+
+    Args:
+        config: of SkyPilot, as YAML.
+    """
     world = World(folder)
+    if config:
+        (world.home / ".sky").mkdir(exist_ok=True)
+        (world.home / ".sky" / "config.yaml").write_text(config, encoding="utf-8")
     try:
         world.start_aws()
         world.start_api_server()
