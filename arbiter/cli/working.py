@@ -168,9 +168,9 @@ def finds_nothing(plan: Plan) -> bool:
 
 
 def show_rehearsed(session: Session, service: Service, plan: Plan, *, as_json: bool) -> int:
-    """`show_plan`, and where no offer is eligible each single step that would let one in."""
+    """`show_plan`, and where all offers are refused each single step that would let one in."""
     status = show_plan(plan, as_json=as_json)
-    if finds_nothing(plan):
+    if finds_nothing(plan) and plan.refused_by_rule:
         _tell_what_to_relax(session, service)
     return status
 

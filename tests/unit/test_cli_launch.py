@@ -99,6 +99,15 @@ def test_nothing_eligible_leaves_nothing_behind(machine: Machine) -> None:
     assert "to relax: policy.max_usd_per_hour = 0.30 would let in 1 offer" in capped.err
 
 
+def test_where_no_offer_is_known_no_rule_is_named(tmp_path: Path) -> None:
+    empty = Machine(tmp_path)
+    empty.settings(QUIET)
+    none = empty.arbiter("plan", "tiny")
+    assert none.code == 1
+    assert "no offer is known: run arbiter poll" in none.out
+    assert "rule" not in none.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
