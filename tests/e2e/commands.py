@@ -67,11 +67,17 @@ def chat(endpoint: str, key: str = KEY) -> dict[str, Any]:
     return said
 
 
-def eventually(true: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The first answer that counts as true."""
+def eventually(true: Callable[[], Any], seconds: float, what: str | Callable[[], str]) -> Any:
+    """The first answer that counts as true.
+
+    Args:
+        what: was waited for; asked for only when it did not come.
+    """
     deadline = time.monotonic() + seconds
     while not (found := true()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        if time.monotonic() >= deadline:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {seconds:.0f} s: {told}")
         time.sleep(1)
     return found
 
