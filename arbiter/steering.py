@@ -10,8 +10,8 @@ from datetime import datetime
 
 from arbiter.policy import Policy
 from arbiter.spot.beliefs import Beliefs, with_goal
-from arbiter.spot.decide import Knobs
 from arbiter.spot.goal import Goal, begun, served
+from arbiter.spot.situation import Knobs
 
 
 def knobs_of(policy: Policy) -> Knobs:

@@ -21,8 +21,9 @@ from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of, told_of
 from arbiter.spot.beliefs import HOUR, Beliefs, hazard_now
 from arbiter.spot.cold import cold_s
-from arbiter.spot.decide import Held, Offered, Situation, Step, next_step
+from arbiter.spot.decide import Step, next_step
 from arbiter.spot.mix import Risk
+from arbiter.spot.situation import Held, Offered, Situation
 from arbiter.standing import Standing, Wish, up_to
 from arbiter.steering import in_aim, knobs_of
 

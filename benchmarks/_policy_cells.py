@@ -22,7 +22,7 @@ from arbiter.backtest.shake import shaken
 from arbiter.backtest.view import Factory, Setting
 from arbiter.errors import ArbiterError
 from arbiter.policy import Policy
-from arbiter.spot.decide import Knobs
+from arbiter.spot.situation import Knobs
 
 MARKETS = Path(__file__).resolve().parents[2] / "shared" / "data" / "markets"
 QUICK = ("gcp-a100-6zones-cap4", "aws-v100-3zones-cap4-2023")

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from arbiter.backtest.view import Buy, End, Instance, Launch, Orders, Probe, Setting, View
 from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, learn, with_goal
-from arbiter.spot.decide import Held, Knobs, Offered, Situation, Step, Tuning, next_step, probes
+from arbiter.spot.decide import Step, next_step
 from arbiter.spot.goal import begun, served
+from arbiter.spot.probes import probes
+from arbiter.spot.situation import Held, Knobs, Offered, Situation, Tuning
 
 MOST_STEPS = 1000
 """Steps in one tick; the rule ends by itself long before."""

@@ -9,96 +9,22 @@ more are ready than are asked for. So whatever moves, moves make before break.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from math import exp
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from arbiter.spot.beliefs import Beliefs, Factors, Pool, age_at, hazard, losses_within, room_seen
+from arbiter.spot.beliefs import Factors, Pool, age_at, hazard, losses_within, room_seen
 from arbiter.spot.mix import Mix, Risk
-
-ON_DEMAND = "on-demand"
-"""The name of the place without losses; no pool may have it."""
+from arbiter.spot.probes import wait_s
+from arbiter.spot.shortlist import SAME, Try, shortlist
+from arbiter.spot.situation import ON_DEMAND, Held, Offered, Situation, counted, place_of
 
 STARTING = 2
 """Machines that may be starting at once for each replica, before only missing replicas are
 launched; more than that, after the number of replicas has fallen, are ended before they are ready.
 So prices alone cause no more launches than that in the time of a cold start."""
-
-SAME = 1e-9
-"""Scores closer than this are equal: sums in another order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """Constants of the rule. The score is flat around them: none was fitted closely.
-
-    Attributes:
-        add, drop: on-demand hours per hour that a launch, or an end, must at least be worth.
-        stay_h: longest stay that is counted on, hours: prices and needs change, too.
-        up_probe_s: seconds after which a pool with room, and none of ours, is asked again.
-        room_probe_s: the same of one with room beyond ours.
-        down_probe_min_s, down_probe_max_s, down_share: one that refused is asked again after
-            this share of the time since it did, within these bounds, seconds.
-    """
-
-    add: float = 0.03
-    drop: float = 0.03
-    stay_h: float = 3.0
-    up_probe_s: float = 600.0
-    room_probe_s: float = 120.0
-    down_probe_min_s: float = 180.0
-    down_probe_max_s: float = 1800.0
-    down_share: float = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Knobs:
-    """What the user wants.
-
-    Attributes:
-        missing_cost: V, on-demand hours that one missing replica-hour costs.
-        availability: share of time with all replicas ready that V is steered to; None: V stays.
-        budget: the same, to a mean cost as a share of all on demand; not with an availability.
-    """
-
-    missing_cost: float = 20.0
-    availability: float | None = None
-    budget: float | None = None
-
-
-class Offered(NamedTuple):
-    """A pool as it is offered now.
-
-    Attributes:
-        price: on-demand hours per hour.
-        cold_h: hours from a launch to ready.
-        notice_h: hours of warning before a loss; 0: none, or not known.
-    """
-
-    name: str
-    region: str
-    price: float
-    cold_h: float
-    notice_h: float = 0.0
-
-
-class Held(NamedTuple):
-    """One machine of ours.
-
-    Attributes:
-        pool: where it runs; None: on demand.
-        doomed: its loss was announced.
-        price: what it costs now, on-demand hours per hour, where its pool is not offered.
-    """
-
-    id: int | str
-    pool: str | None
-    ready: bool
-    doomed: bool = False
-    price: float | None = None
 
 
 class Why(NamedTuple):
@@ -134,49 +60,6 @@ class Step(NamedTuple):
     why: Why
 
 
-@dataclass(frozen=True)
-class Situation:
-    """All that a decision is made from.
-
-    Attributes:
-        now: seconds, on the clock of the beliefs' events.
-        on_demand_cold_h: hours from buying on demand to ready.
-        offered: pools that may be launched in, no name twice.
-        held: machines of ours, oldest first, those being ended left out.
-        probing: whether pools can be asked without launching. If not, one never heard of, or
-            believed down, may be tried.
-        on_demand: whether machines can be bought on demand.
-        service: whose goal is looked up in the beliefs.
-        found: what was found of pools, by their name, how many of ours they have and the hours
-            until their losses count: whoever asks again at the same instant, with other machines
-            held and all else the same, hands it on.
-        cut: the same of the scores of what is held, so that one more refusal costs no new ones.
-    """
-
-    now: float
-    replicas: int
-    knobs: Knobs
-    on_demand_cold_h: float
-    offered: Sequence[Offered]
-    held: Sequence[Held]
-    beliefs: Beliefs
-    probing: bool = True
-    on_demand: bool = True
-    service: str = ""
-    tuning: Tuning = field(default_factory=Tuning)
-    found: dict[tuple[str, int, float], tuple[Risk, Any]] | None = field(
-        default=None, compare=False
-    )
-    cut: dict[Any, tuple[dict[str, Risk], Any]] | None = field(default=None, compare=False)
-
-    @property
-    def missing_cost(self) -> float:
-        """The V in force: the user's, or the one that the user's goal has led to."""
-        goal = self.beliefs.goals.get(self.service)
-        steered = self.knobs.availability is not None or self.knobs.budget is not None
-        return goal.missing_cost if goal and steered else self.knobs.missing_cost
-
-
 def next_step(situation: Situation, refused: frozenset[str] = frozenset()) -> Step | None:
     """What to do next, or None: nothing.
 
@@ -188,55 +71,6 @@ def next_step(situation: Situation, refused: frozenset[str] = frozenset()) -> St
     board = _Board(situation)
     cuts = board.cuts()
     return board.launch(cuts[-1].mix, refused) or board.end(cuts)
-
-
-def probes(situation: Situation) -> list[str]:
-    """Pools that should be asked whether they have room for one more, most overdue first.
-
-    Those with machines of ours are asked because one that has no more room than we take, and had,
-    is about to take some away.
-    """
-    now, tuning = situation.now, situation.tuning
-    ours = _count(situation.held)
-    due = []
-    for offer in situation.offered:
-        pool = situation.beliefs.pool(offer.name, offer.region)
-        held = ours.get(offer.name, 0)
-        asked = pool.asked_at if held else pool.seen_at
-        late = now - asked - _probe_wait(tuning, pool, held, now)
-        if late >= 0:
-            due.append((-late, offer.name))
-    due.sort(key=lambda one: one[0])
-    return [name for _, name in due]
-
-
-def _probe_wait(tuning: Tuning, pool: Pool, held: int, now: float) -> float:
-    if held:
-        full = pool.full_at is not None and held >= pool.full_at
-        return wait_s(tuning, now - pool.full_since) if full else tuning.room_probe_s
-    if pool.up:
-        return tuning.up_probe_s
-    return 0.0 if pool.down_since is None else wait_s(tuning, now - pool.down_since)
-
-
-def wait_s(tuning: Tuning, down_s: float) -> float:
-    """Seconds after which a pool is asked again that has refused for `down_s` seconds."""
-    return min(tuning.down_probe_max_s, max(tuning.down_probe_min_s, tuning.down_share * down_s))
-
-
-class _Try(NamedTuple):
-    """A place that a machine may be launched in.
-
-    Attributes:
-        double_running: cost of its cold start, on-demand hours. stay_h: expected stay, hours.
-        wasted: that cost over that stay, on-demand hours per hour.
-    """
-
-    name: str
-    risk: Risk
-    double_running: float
-    stay_h: float
-    wasted: float
 
 
 class _Cut(NamedTuple):
@@ -252,13 +86,13 @@ class _Board:
     def __init__(self, situation: Situation) -> None:
         self._s = situation
         self._held = [one for one in situation.held if not one.doomed]
-        self._counts = _count(self._held)
+        self._counts = counted(self._held)
         self._starting = sum(not one.ready for one in self._held)
         self._most_starting = STARTING * situation.replicas
-        self._ready = {_place(one) for one in self._held if one.ready}
+        self._ready = {place_of(one) for one in self._held if one.ready}
         self._complete = len(self._held) - self._starting >= situation.replicas
         self._risks: dict[str, Risk] = {}
-        self._tries: list[_Try] = []
+        self._tries: list[Try] = []
         factors = situation.beliefs.factors
         found = {} if situation.found is None else situation.found
         for offer in situation.offered:
@@ -269,12 +103,12 @@ class _Board:
             if attempt is not None:
                 self._tries.append(attempt)
         for one in self._held:
-            if _place(one) not in self._risks:
+            if place_of(one) not in self._risks:
                 self._not_offered(one)
         if situation.on_demand:
             self._on_demand()
 
-    def _offer(self, offer: Offered, factors: Factors) -> tuple[Risk, _Try | None]:
+    def _offer(self, offer: Offered, factors: Factors) -> tuple[Risk, Try | None]:
         """A pool as a place, and the launch there, if one may be tried."""
         s, (name, region, price, cold_h, notice_h) = self._s, offer
         pool = s.beliefs.pools.get(name) or Pool(region)
@@ -290,7 +124,7 @@ class _Board:
         losses_h = hazard(age_at(pool, s.now), factors.of(name, region))
         stay_h = min(s.tuning.stay_h, 1.0 / losses_h)
         once = price * cold_h
-        return risk, _Try(name, risk, once, stay_h, once / stay_h)
+        return risk, Try(name, risk, once, stay_h, once / stay_h)
 
     def _not_offered(self, one: Held) -> None:
         price = 1.0 if one.price is None else one.price
@@ -298,7 +132,7 @@ class _Board:
         if one.pool is not None:
             pool = s.beliefs.pool(one.pool)
             loss = self._loss(pool, one.pool, self._counts[one.pool], s.on_demand_cold_h)
-        self._risks[_place(one)] = Risk(price * (1.0 + loss), loss)
+        self._risks[place_of(one)] = Risk(price * (1.0 + loss), loss)
 
     def _begins_h(self, offer: Offered) -> float:
         """Hours until a pool's losses can make a replica miss: 0 where ours serve, or too few do.
@@ -317,7 +151,7 @@ class _Board:
     def _on_demand(self) -> None:
         self._risks[ON_DEMAND] = risk = Risk(1.0, 0.0)
         once, stay_h = self._s.on_demand_cold_h, self._s.tuning.stay_h
-        self._tries.append(_Try(ON_DEMAND, risk, once, stay_h, once / stay_h))
+        self._tries.append(Try(ON_DEMAND, risk, once, stay_h, once / stay_h))
 
     def _may_try(self, pool: Pool, held: int) -> bool:
         s = self._s
@@ -395,10 +229,14 @@ class _Board:
             if sum(useful.counts.values()) >= self._s.replicas:
                 return None
             costs = {None: useful.cost}  # enough moves: only what is missing is launched
+        left = [one for one in self._tries if one.name not in refused]
+        short = shortlist(useful, left, costs, self._s.tuning.add)
         most, best = 0.0, None
-        floors = [(replaced, self._floor(useful, replaced, costs[replaced])) for replaced in costs]
+        floors = [
+            (one, self._floor(useful, one, costs[one])) for one in costs if one in short.replaced
+        ]
         floors.sort(key=lambda one: one[1])
-        tries = _worth_scoring(self._tries, refused, useful.counts)
+        tries = _worth_scoring(short.tries, useful.counts)
         for one in sorted(tries, key=lambda one: one.risk.price + one.wasted):
             room = useful.score - one.wasted - self._s.tuning.add - one.risk.price
             for replaced, floor in floors:
@@ -433,10 +271,10 @@ class _Board:
         to take its place may not be ready yet. One that is starting may if too many are.
         """
         s = self._s
-        ready = self._mix(_count(one for one in self._held if one.ready))
+        ready = self._mix(counted(one for one in self._held if one.ready))
         newest_first = sorted(self._held[::-1], key=lambda one: one.ready)  # noqa: C415 (stable)
         for (_, before), (place, after) in pairwise(cuts):
-            machine = next(one for one in newest_first if _place(one) == place)
+            machine = next(one for one in newest_first if place_of(one) == place)
             newest_first.remove(machine)
             if not machine.ready and self._starting > self._most_starting:
                 return Step("end", machine.pool, machine.id, _why(before, after))
@@ -452,18 +290,6 @@ class _Board:
         return Mix(self._risks, spare, s.missing_cost, counts)
 
 
-def _place(one: Held) -> str:
-    return ON_DEMAND if one.pool is None else one.pool
-
-
-def _count(held: Iterable[Held]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for one in held:
-        place = _place(one)
-        counts[place] = counts.get(place, 0) + 1
-    return counts
-
-
 def _why(
     before: Mix,
     after: Mix,
@@ -476,22 +302,19 @@ def _why(
     return Why(before.score, after.score, saving, double_running, stay_h, *missing, replaces)
 
 
-def _worth_scoring(
-    tries: Sequence[_Try], refused: frozenset[str], ours: Mapping[str, int]
-) -> list[_Try]:
+def _worth_scoring(tries: Sequence[Try], ours: Mapping[str, int]) -> list[Try]:
     """The places with some of ours, and the others that none of the others beats in everything.
 
     Among those without any of ours the gain falls with price, loss and wasted cold start, so one
     beaten in all three is never the best, and leaving it out alters no answer.
     """
-    left = [one for one in tries if one.name not in refused]
-    front: list[_Try] = []
-    for one in sorted((one for one in left if one.name not in ours), key=_key):
+    front: list[Try] = []
+    for one in sorted((one for one in tries if one.name not in ours), key=_key):
         loss, wasted = one.risk.loss, one.wasted
         if all(other.risk.loss > loss or other.wasted > wasted for other in front):
             front.append(one)
-    return [one for one in left if one.name in ours] + front
+    return [one for one in tries if one.name in ours] + front
 
 
-def _key(one: _Try) -> tuple[Risk, float]:
+def _key(one: Try) -> tuple[Risk, float]:
     return one.risk, one.wasted

@@ -15,7 +15,7 @@ from math import exp, log
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from arbiter.spot.decide import Knobs
+    from arbiter.spot.situation import Knobs
 
 PATIENCE_H = 100.0
 """Hours after which a service that is never short has halved its V, and a little more."""

@@ -53,11 +53,12 @@ class Mix:
     Attributes:
         counts: machines by pool, each at least one.
         cost: price of all of them, on-demand hours per hour.
+        missing_cost: V, on-demand hours that one missing replica-hour costs.
     """
 
     __slots__ = (
-        "_few", "_mean", "_missing", "_missing_cost", "_new", "_risks", "_score", "_scores",
-        "_spare", "_without", "cost", "counts",
+        "_few", "_lines", "_mean", "_missing", "_new", "_risks", "_score", "_scores",
+        "_spare", "_without", "cost", "counts", "missing_cost",
     )  # fmt: skip
 
     def __init__(
@@ -67,10 +68,10 @@ class Mix:
         missing_cost: float,
         counts: Mapping[str, int],
     ) -> None:
-        """A mix of `spare` machines more than are asked for, where V is `missing_cost`."""
+        """A mix of `spare` machines more than are asked for."""
         self._risks = risks
         self._spare = spare
-        self._missing_cost = missing_cost
+        self.missing_cost = missing_cost
         self.counts = counts
         self.cost = self._mean = 0.0
         for pool, count in counts.items():
@@ -78,6 +79,7 @@ class Mix:
             self.cost += count * risk.price
             self._mean += _mean(count, risk.at(count))
         self._few: list[float] = []
+        self._lines: dict[str | None, tuple[float, float]] = {}
         self._new: tuple[float, float] | None = None
         self._missing: float | None = None
         self._score: float | None = None
@@ -89,7 +91,7 @@ class Mix:
         counts = {**self.counts, pool: self.counts.get(pool, 0) + by}
         if not counts[pool]:
             del counts[pool]
-        return Mix(self._risks, self._spare + by, self._missing_cost, counts)
+        return Mix(self._risks, self._spare + by, self.missing_cost, counts)
 
     def fewer(self) -> Mapping[str | None, float]:
         """The cost as it is (None), and without one machine of each place."""
@@ -123,7 +125,7 @@ class Mix:
     def score(self) -> float:
         """On-demand hours per hour; the less the better."""
         if self._score is None:
-            self._score = self.cost + self._missing_cost * self.missing
+            self._score = self.cost + self.missing_cost * self.missing
         return self._score
 
     def score_with(self, pool: str, by: int = 1) -> float:
@@ -141,7 +143,7 @@ class Mix:
         else:
             base, slope = self._with_a_new_pool()
             missing = base + slope * risk.at(1)
-        return self.cost + by * risk.price + self._missing_cost * max(0.0, missing)
+        return self.cost + by * risk.price + self.missing_cost * max(0.0, missing)
 
     def _missing_with(self, pool: str, risk: Risk, before: int, after: int) -> float:
         """The replicas missing with so many machines, not so many, in a pool."""
@@ -173,6 +175,34 @@ class Mix:
                 slope = max(0.0, 1.0 - sum(few[:spare]))
                 self._new = self._mean - spare + _left_over(few, spare), slope
         return self._new
+
+    def lines(self) -> Mapping[str | None, tuple[float, float]]:
+        """The score with one machine in a new pool, its price aside, as a line over its loss.
+
+        In the place of one machine of each pool, and beside all of them (None); to about 1e-12, as
+        distributions are parted and joined for it.
+        """
+        if not self._lines:
+            worth = self.missing_cost
+            base, slope = self._with_a_new_pool()
+            self._lines[None] = self.cost + worth * base, worth * slope
+            for pool, count in self.counts.items():
+                base, slope = self._with_a_new_pool_for(pool, count)
+                cost = self.cost - self._risks[pool].price
+                self._lines[pool] = cost + worth * base, worth * slope
+        return self._lines
+
+    def _with_a_new_pool_for(self, pool: str, count: int) -> tuple[float, float]:
+        """`_with_a_new_pool` of the mix without one of the machines of a pool."""
+        spare, risk = self._spare, self._risks[pool]
+        loss = risk.at(count - 1)
+        mean = self._mean - _mean(count, risk.at(count)) + _mean(count - 1, loss)
+        if spare <= 0:
+            return mean - spare, 1.0
+        few = self._others(pool, spare)
+        if count > 1 and loss:
+            few = _joined(few, count - 1, loss)
+        return mean - spare + _left_over(few, spare), max(0.0, 1.0 - sum(few[:spare]))
 
     def _distribution(self, length: int) -> list[float]:
         """The probabilities that 0, 1, ... machines are lost, at least so many of them."""

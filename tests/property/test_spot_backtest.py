@@ -15,7 +15,8 @@ from arbiter.backtest.arbiter_policy import Arbiter
 from arbiter.backtest.generate import Recipe, generate
 from arbiter.backtest.markets import Change
 from arbiter.backtest.view import Zone
-from arbiter.spot.decide import STARTING, Knobs
+from arbiter.spot.decide import STARTING
+from arbiter.spot.situation import Knobs
 
 RECIPE = Recipe(days=1.0, zones_per_region=(2, 2), up_h=6.0, down_h=3.0, price_step_h=2.0)
 TICK = 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 from arbiter.spot import decide
 from arbiter.spot.beliefs import Beliefs, Event, Happened, from_plain, learn, to_plain
-from arbiter.spot.decide import Held, Knobs, Offered, Situation, Step, next_step
+from arbiter.spot.decide import Step, next_step
+from arbiter.spot.mix import Mix
+from arbiter.spot.shortlist import Shortlist, Try
+from arbiter.spot.situation import Held, Knobs, Offered, Situation
 
 NOW = 1_700_000_000.0
 POOLS = {f"p{number}": f"r{number % 3}" for number in range(9)}
@@ -110,16 +114,21 @@ def test_steps_come_to_an_end_and_none_does_harm(situation: Situation, chance: o
     raise AssertionError(f"no end after {MOST_STEPS} steps")
 
 
-@settings(max_examples=100)
+def everything(
+    useful: Mix, tries: Sequence[Try], replaced: Collection[str | None], least: float
+) -> Shortlist:
+    """All launches there are, and not only those that may be the best."""
+    return Shortlist(list(tries), frozenset(replaced))
+
+
+@settings(max_examples=300)
 @given(situations())
 def test_leaving_out_the_beaten_alters_no_answer(situation: Situation) -> None:
     with pytest.MonkeyPatch.context() as patch:
         pruned = next_step(situation)
-        patch.setattr(
-            decide,
-            "_worth_scoring",
-            lambda tries, refused, ours: [one for one in tries if one.name not in refused],
-        )
+        patch.setattr(decide, "shortlist", everything)
+        assert next_step(situation) == pruned
+        patch.setattr(decide, "_worth_scoring", lambda tries, ours: list(tries))
         full = next_step(situation)
     if pruned is None or full is None:
         assert pruned is full

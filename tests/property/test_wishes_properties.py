@@ -15,8 +15,8 @@ from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of
 from arbiter.sovereignty import Level, Rule
 from arbiter.spot.beliefs import Beliefs, Event, Happened, learn
-from arbiter.spot.decide import Offered
 from arbiter.spot.priors import BAND, Seed
+from arbiter.spot.situation import Offered
 from arbiter.standing import Standing
 from arbiter.wishes import Wishes
 from tests.unit.fleets import NOW, offer, on_demand, profile, quote, replica

@@ -8,19 +8,10 @@ from dataclasses import replace
 import pytest
 
 from arbiter.spot.beliefs import HOUR, Beliefs, Event, Happened, learn, with_goal
-from arbiter.spot.decide import (
-    ON_DEMAND,
-    Held,
-    Knobs,
-    Offered,
-    Situation,
-    Step,
-    Tuning,
-    next_step,
-    probes,
-    wait_s,
-)
+from arbiter.spot.decide import Step, next_step
 from arbiter.spot.goal import Goal
+from arbiter.spot.probes import probes, wait_s
+from arbiter.spot.situation import ON_DEMAND, Held, Knobs, Offered, Situation, Tuning
 
 NOW = 1_700_000_000.0
 COLD_H = 0.1

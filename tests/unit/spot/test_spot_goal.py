@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from arbiter.spot.decide import Knobs
 from arbiter.spot.goal import LEAST, MOST, Goal, begun, served
+from arbiter.spot.situation import Knobs
 
 HOUR = 3600.0
 
