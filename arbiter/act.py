@@ -149,6 +149,17 @@ class Actor:
         begun: datetime,
     ) -> None:
         """Out of the gateway first: only then is it written down as out of traffic."""
+        with self._tools.routing.turn:
+            self._drain_in_turn(action, service, profile, decision_id, begun)
+
+    def _drain_in_turn(
+        self,
+        action: Action,
+        service: Service,
+        profile: Profile,
+        decision_id: str | None,
+        begun: datetime,
+    ) -> None:
         with self._store.read() as connection:
             replicas = fleet.replicas(connection, self._tools.atlas, service.name)
         wanted = [
@@ -246,9 +257,10 @@ class Actor:
                 self._alarm("terminate_slow", action, sentence)
 
     def _reroute(self, service: Service, profile: Profile) -> None:
-        with self._store.read() as connection:
-            replicas = fleet.replicas(connection, self._tools.atlas, service.name)
-        self._tools.routing.route(service, replicas, profile.name)
+        with self._tools.routing.turn:
+            with self._store.read() as connection:
+                replicas = fleet.replicas(connection, self._tools.atlas, service.name)
+            self._tools.routing.route(service, replicas, profile.name)
 
     def _find(self, cluster: str) -> Replica | None:
         with self._store.read() as connection:

@@ -18,7 +18,7 @@ from arbiter.policy import Policy, next_refusal
 from arbiter.profiles import Profile
 from arbiter.store import fleet, journal
 from arbiter.tools import Tools
-from arbiter.transitions import Limits, Seen, fell_silent, seen
+from arbiter.transitions import Limits, Seen, glanced, seen
 
 AHEAD = timedelta(seconds=2)
 """A replica dated further ahead than this was written before the clock was set back."""
@@ -61,18 +61,19 @@ class Observer:
         if not looked_at:
             return
         policy = tools.policy(service)
-        looked_at = self._told_silent(looked_at, profile, policy)
         sightings = self._priced(tools.executor.observe([one.cluster for one in looked_at]))
         checks = self._check(looked_at, sightings, profile)
+        looked_at = self._as_glanced_at(looked_at)
         limits = Limits(
             timedelta(seconds=tools.fleet.launch_deadline_s),
             policy.max_usd_per_hour,
             timedelta(seconds=tools.fleet.leave_s),
         )
         changes = [(one, self._seen(one, sightings, checks, limits)) for one in looked_at]
-        for current, change in changes:
-            if change is not None:
-                self._write(current, change, policy)
+        changes = [
+            (one, change if change is not None and self._write(one, change, policy) else None)
+            for one, change in changes
+        ]
         self._remember(looked_at, checks)
         now = tools.clock.now()
         told = lessons(now, replicas, changes)
@@ -84,31 +85,12 @@ class Observer:
         }
         self._counting.count(service, profile, answering)
 
-    def _told_silent(
-        self, replicas: list[Replica], profile: Profile, policy: Policy
-    ) -> list[Replica]:
-        """The same, once it is written down which of them do not answer any more.
-
-        SkyPilot is asked only then: of a machine that stands still it takes half a minute to say
-        that it is up.
-        """
-        if not self._real:
-            return replicas
-        probes = {
-            one.cluster: Probe(one.endpoint, profile.name)
-            for one in replicas
-            if one.state is ReplicaState.HEALTHY and one.endpoint
-        }
-        checks = self._tools.health.check(probes)
-        now = self._tools.clock.now()
-        told = []
-        for one in replicas:
-            check = checks.get(one.cluster)
-            change = None if check is None else fell_silent(one, check, now, self._unseen_s(one))
-            if change is not None:
-                self._write(one, change, policy)
-            told.append(one if change is None else change.replica)
-        return told
+    def _as_glanced_at(self, replicas: Sequence[Replica]) -> list[Replica]:
+        """The same as a glance has left them: the executor may have taken half a minute."""
+        with self._store.read() as connection:
+            found = fleet.replicas(connection, self._tools.atlas, replicas[0].service)
+        now = {one.cluster: one for one in found}
+        return [now.get(one.cluster, one) for one in replicas]
 
     def _unseen_s(self, replica: Replica) -> float | None:
         last = self._well.get(replica.cluster)
@@ -130,30 +112,39 @@ class Observer:
             journal.add_event(connection, now, "clock_set_back", sentence)
         self._tools.tell(sentence)
 
-    def has_changed(self, replicas: Sequence[Replica], models: Mapping[str, str]) -> bool:
-        """Whether one that serves does not any more, or was given its first notice.
+    def glance(self, services: Sequence[Service], replicas: Sequence[Replica]) -> set[str]:
+        """Write what those that serve say themselves: silence, a first notice, its time come.
 
-        Args:
-            models: service -> the name of its model.
+        The executor is not asked: of a machine that stands still SkyPilot may take half a minute
+        to say that it is up. May run beside `observe`, in a thread of its own.
+
+        Returns:
+            The names of the services of which something was written.
         """
-        serving = {
-            one.cluster: one
+        ordered = {one.name: one for one in services}
+        serving = [
+            one
             for one in replicas
-            if one.state is ReplicaState.HEALTHY and one.endpoint
-        }
+            if one.state is ReplicaState.HEALTHY and one.endpoint and one.service in ordered
+        ]
         probes = {
-            cluster: Probe(
+            one.cluster: Probe(
                 one.endpoint or "",
-                models[one.service],
+                ordered[one.service].profile,
                 watched=self._real and is_watched(one.offer),
             )
-            for cluster, one in serving.items()
+            for one in serving
         }
         checks = self._tools.health.check(probes)
-        return any(
-            not found.serving or (found.notice is not None and serving[name].leaving_at is None)
-            for name, found in checks.items()
-        )
+        now, leave = self._tools.clock.now(), timedelta(seconds=self._tools.fleet.leave_s)
+        written = set()
+        for one in serving:
+            change = glanced(one, checks[one.cluster], now, leave, self._unseen_s(one))
+            if change is not None:
+                self._write(one, change, self._tools.policy(ordered[one.service]))
+                written.add(one.service)  # by whichever look
+        self._saw(checks)
+        return written
 
     def _seen(
         self,
@@ -184,24 +175,26 @@ class Observer:
         return self._tools.health.check(probes)
 
     def _remember(self, replicas: Sequence[Replica], checks: Mapping[str, Health]) -> None:
-        now = self._tools.monotonic()
-        for one in replicas:
-            found = checks.get(one.cluster)
-            if found is not None and found.serving:
-                self._well[one.cluster] = now
+        self._saw(checks)
         known = {one.cluster for one in replicas}
         service = replicas[0].service
-        for cluster in [name for name in self._well if _is_of(name, service)]:
+        for cluster in [name for name in tuple(self._well) if _is_of(name, service)]:
             if cluster not in known:
                 del self._well[cluster]
 
-    def _write(self, current: Replica, change: Seen, policy: Policy) -> None:
+    def _saw(self, checks: Mapping[str, Health]) -> None:
+        now = self._tools.monotonic()
+        self._well.update(dict.fromkeys((name for name, one in checks.items() if one.serving), now))
+
+    def _write(self, current: Replica, change: Seen, policy: Policy) -> bool:
+        """Whether it was written: what the other look wrote meanwhile is for the next one."""
         now = self._tools.clock.now()
         with self._store.begin() as connection:
             if change.error is not None:
                 fail(connection, change.replica, change.error, policy, now)
+            elif not fleet.save_replica(connection, change.replica, was=current):
+                return False
             else:
-                fleet.save_replica(connection, change.replica)
                 if change.closes_launch is not None:
                     journal.close_launch(connection, current.cluster, change.closes_launch, now)
                 if change.lost:
@@ -223,6 +216,7 @@ class Observer:
             self._tools.tell(failure_sentence(current, change.error))
         elif change.kind is not None:
             self._tools.tell(change.sentence)
+        return True
 
 
 def _is_watched(replica: Replica, open_launches: set[str]) -> bool:

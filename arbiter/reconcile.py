@@ -107,13 +107,17 @@ class Loop:
         """Whether, since the last tick, a replica that serves has stopped or was given notice, a
         request came for a service at zero, or one waits for a replica.
 
-        It asks servers and gateway, and is quick: the next tick finds out what has happened.
+        It asks servers and gateway alone, and is quick: what they say is written down and told to
+        the gateway at once, also while a tick waits for a cloud; the next tick finds out why.
         """
         with self._store.read() as connection:
             services = fleet.services(connection)
             replicas = fleet.replicas(connection, self._tools.atlas)
-        models = {one.name: one.profile for one in services}
-        return self._scaler.is_waited_for(services) or self._observer.has_changed(replicas, models)
+        changed = self._observer.glance(services, replicas)
+        for service in services:
+            if service.name in changed:
+                self._route(service)
+        return bool(changed) or self._scaler.is_waited_for(services)
 
     def preview(self, service: Service) -> Plan:
         """What the next tick would decide, without observing, writing or acting."""
@@ -162,7 +166,7 @@ class Loop:
         try:
             self._observer.observe(service, profile)
         finally:
-            self._route(service, profile)
+            self._route(service)
         self._scale(service, profile)
         if service.paused:
             return None
@@ -175,14 +179,15 @@ class Loop:
         for action in sorted(made.actions, key=lambda one: ORDER.index(one.kind)):
             self._actor.act(action, service, profile, decision_id, self._now())
         if made.actions:
-            self._route(service, profile)
+            self._route(service)
         return made
 
-    def _route(self, service: Service, profile: Profile) -> None:
+    def _route(self, service: Service) -> None:
         """Lead clients to what serves now."""
-        with self._store.read() as connection:
-            replicas = fleet.replicas(connection, self._tools.atlas, service.name)
-        self._routing.route(service, replicas, profile.name)
+        with self._routing.turn:
+            with self._store.read() as connection:
+                replicas = fleet.replicas(connection, self._tools.atlas, service.name)
+            self._routing.route(service, replicas, service.profile)
 
     def _scale(self, service: Service, profile: Profile) -> None:
         """A schedule that cannot be read must not keep what is lost from being replaced."""

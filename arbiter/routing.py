@@ -6,6 +6,7 @@ and everything here answers that nothing is known.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -48,6 +49,10 @@ class Routing:
         standby: an external API for a service, where its policy allows one.
         absent: why there is no gateway, though the settings want one; "" otherwise.
         most_held: requests of one service that may wait at the gateway at a time.
+
+    Attributes:
+        turn: held from reading what the replicas are until the gateway is told, so that of two
+            threads the one that read first never speaks last.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Routing:
         most_held: int = Reaction().most_held,
     ) -> None:
         self.gateway = gateway
+        self.turn = threading.RLock()
         self.absent = absent
         self._key = key
         self._most_held = most_held

@@ -81,14 +81,16 @@ def seen(
     return _up(current, sighting, health or Health(False, "not checked"), now, limits, unseen_s)
 
 
-def fell_silent(
-    current: Replica, health: Health, now: datetime, unseen_s: float | None = None
+def glanced(
+    current: Replica, health: Health, now: datetime, leave: timedelta, unseen_s: float | None = None
 ) -> Seen | None:
-    """What a health check alone makes of a replica that serves; None where it serves on.
+    """What a health check alone makes of a replica that serves; None without an event.
 
-    Why it does not, its executor has to say; see `seen`.
+    Why it does not answer, its executor has to say; see `seen`.
     """
-    return None if health.serving else _answering(current, current, health, now, unseen_s)
+    up = Sighting(current.cluster, Phase.UP)
+    change = _up(current, up, health, now, Limits(leave=leave), unseen_s)
+    return change if change is not None and change.kind is not None else None
 
 
 def as_planned(
@@ -124,7 +126,7 @@ def _vanished(current: Replica, now: datetime, unseen_s: float | None) -> Seen:
         ended = replace(current, state=ReplicaState.TERMINATED, changed_at=now, note="gone")
         return Seen(ended, "terminated", f"{current.cluster} was gone before its drain ended")
     if current.state is ReplicaState.LAUNCHING:
-        return Seen(current, error=NoCapacity("it disappeared while it was being launched"))
+        return Seen(current, error=LaunchError("it disappeared while it was being launched"))
     reclaimed = current.offer.purchase is Purchase.SPOT
     kind = "spot_reclaimed" if reclaimed else "lost"
     verb = "was reclaimed" if reclaimed else "was lost"

@@ -208,11 +208,22 @@ def add_replica(connection: Connection, new: Replica, variant: str | None) -> No
     )
 
 
-def save_replica(connection: Connection, changed: Replica) -> None:
-    """Write what is seen of a replica."""
-    connection.execute(
+def save_replica(connection: Connection, changed: Replica, was: Replica | None = None) -> bool:
+    """Write what is seen of a replica; whether it was written.
+
+    Args:
+        was: as it was when it was looked at: nothing is written where another look has told of it
+            since. None is written whatever it was.
+    """
+    same = [replica.c.cluster == changed.cluster]
+    if was is not None:
+        same += [
+            replica.c.state == was.state.value,
+            replica.c.leaving_at.is_not_distinct_from(was.leaving_at),
+        ]
+    done = connection.execute(
         update(replica)
-        .where(replica.c.cluster == changed.cluster)
+        .where(*same)
         .values(
             state=changed.state.value,
             changed_at=changed.changed_at,
@@ -227,6 +238,7 @@ def save_replica(connection: Connection, changed: Replica) -> None:
             note=changed.note,
         )
     )
+    return done.rowcount > 0
 
 
 def mark_hedged(connection: Connection, cluster: str, by: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,13 +10,16 @@ import pytest
 
 from arbiter.domain import Purchase, ReplicaState
 from arbiter.errors import ArbiterError, NoCapacity, QuotaExceeded
-from arbiter.executors.base import Notice
+from arbiter.executors.base import Notice, Sighting
 from arbiter.executors.fake import FakeExecutor
+from arbiter.gateway.base import BackendState
 from arbiter.gateway.fake import FakeGateway
 from arbiter.orders import Destination
+from arbiter.regions import load_atlas
 from arbiter.replay import replay
 from arbiter.settings import FleetSettings
 from arbiter.store import fleet, journal
+from arbiter.store.beliefs import read_beliefs
 from arbiter.store.counts import detection_times
 from arbiter.store.engine import Store
 from tests.store.fleet_bench import fake, gateway, kinds, move, up
@@ -119,31 +122,102 @@ def test_a_dead_machine_that_its_cloud_calls_running_is_replaced_and_ended(bench
 
 
 class Distant(FakeExecutor):
-    """SkyPilot, which takes its time over a machine that stands still."""
+    """SkyPilot, which takes its time over a machine that stands still.
+
+    Attributes:
+        meanwhile: what happens while it is asked.
+    """
 
     name = "skypilot"
+
+    def __init__(self) -> None:
+        super().__init__(immediate=True)
+        self.meanwhile: Callable[[], object] | None = None
+
+    def observe(self, clusters: Sequence[str]) -> Mapping[str, Sighting]:
+        found = super().observe(clusters)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return found
 
 
 @pytest.fixture
 def distant(database_url: str) -> Iterator[Bench]:
     store = Store(database_url)
-    yield Bench(store, executor=Distant(immediate=True), gateway=FakeGateway())
+    yield Bench(store, executor=Distant(), gateway=FakeGateway())
     store.close()
 
 
-def test_silence_is_written_down_before_skypilot_is_asked(distant: Bench) -> None:
+def meanwhile(bench: Bench, happens: Callable[[], object]) -> None:
+    """Let it happen while SkyPilot is asked for the next time."""
+    executor = bench.executor
+    assert isinstance(executor, Distant)
+    executor.meanwhile = happens
+
+
+def test_silence_is_written_down_while_skypilot_is_asked(distant: Bench) -> None:
     silent = up(distant).cluster
-    distant.health.sick[silent] = "no answer (TimeoutError)"
-    fake(distant).unreachable = ArbiterError("SkyPilot does not answer")
+    told: list[str] = []
+
+    def fall_silent() -> None:
+        distant.health.sick[silent] = "no answer (TimeoutError)"
+        assert distant.loop.has_changed()
+        told.extend(kinds(distant))
+        assert not distant.loop.has_changed(), "it is known by now"
+
+    meanwhile(distant, fall_silent)
     distant.tick(1)
+    assert told.count("unhealthy") == 1, "before SkyPilot had answered"
     (seen,) = distant.replicas()
     assert (seen.cluster, seen.state) == (silent, ReplicaState.UNHEALTHY)
     assert kinds(distant).count("unhealthy") == 1
-    fake(distant).unreachable = None
     fake(distant).lose(silent)
     distant.tick(1)
     assert kinds(distant).count("unhealthy") == 1
     assert "spot_reclaimed" in kinds(distant)
+
+
+def test_a_machine_leaves_traffic_in_time_while_skypilot_is_asked(distant: Bench) -> None:
+    leaving = up(distant).cluster
+    distant.health.notices[leaving] = notice(distant, 30)
+    assert distant.loop.has_changed()
+
+    def time_passes() -> None:
+        distant.clock.advance(20)
+        assert distant.loop.has_changed()
+        states = {one.cluster: one.state for one in gateway(distant).services["chat"]}
+        assert states[leaving] is BackendState.DRAINING
+
+    meanwhile(distant, time_passes)
+    distant.tick(1)
+    assert [kinds(distant).count(kind) for kind in ("notice", "drained")] == [1, 1]
+
+
+def test_of_two_looks_at_once_one_is_written(distant: Bench) -> None:
+    cluster = up(distant).cluster
+    with distant.store.read() as connection:
+        was = fleet.find_replica(connection, load_atlas(), cluster)
+    assert was is not None
+    silent = replace(was, state=ReplicaState.UNHEALTHY)
+    with distant.store.begin() as connection:
+        assert fleet.save_replica(connection, silent, was=was)
+        assert not fleet.save_replica(connection, replace(was, note="late"), was=was)
+        assert fleet.save_replica(connection, replace(silent, note="next"), was=silent)
+    assert [one.note for one in distant.replicas()] == ["next"]
+
+
+def test_a_launch_that_skypilot_forgot_says_nothing_of_its_place(slow: Bench) -> None:
+    slow.order()
+    slow.tick(1)
+    (launched,) = fake(slow).submitted
+    fake(slow).terminate(launched.cluster)
+    slow.tick(1)
+    assert kinds(slow).count("launch_failed") == 1
+    with slow.store.read() as connection:
+        (refusal,) = fleet.refusals(connection, slow.clock.now())
+        assert "disappeared" in refusal.reason
+        assert not read_beliefs(connection).pools
 
 
 def test_quota_and_capacity_are_remembered_apart(bench: Bench) -> None:
