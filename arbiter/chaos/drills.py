@@ -48,14 +48,14 @@ class Pace:
     """How often the process that ticks does so, and how long a notice is.
 
     Attributes:
-        tick_s, watch_s: as the daemon's; without `watch_s` nothing is looked at between two ticks.
+        tick_s, watch_s: as the daemon's.
         notice_s: between a notice and the end of its machine.
         leave_s: so long before that end a machine is given no more requests.
         calm_s: before the first disturbance.
     """
 
     tick_s: float
-    watch_s: float | None
+    watch_s: float
     notice_s: float
     leave_s: float
     calm_s: float
@@ -64,7 +64,7 @@ class Pace:
 DAEMON = Pace(tick_s=10.0, watch_s=2.0, notice_s=30.0, leave_s=15.0, calm_s=10.0)
 """The daemon's own, by default, and the shortest notice that a cloud gives."""
 
-QUICK = Pace(tick_s=0.1, watch_s=None, notice_s=8.0, leave_s=3.0, calm_s=1.0)
+QUICK = Pace(tick_s=0.1, watch_s=0.25, notice_s=8.0, leave_s=3.0, calm_s=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class Drill:
 
     def reclaim(self, drawn: random.Random) -> None:
         """Take a machine away without a word, and wait until it is replaced and serves."""
-        time.sleep(SPREAD_S + drawn.uniform(0, self._pace.watch_s or self._pace.tick_s))
+        time.sleep(SPREAD_S + drawn.uniform(0, self._pace.watch_s))
         victim, begins = drawn.choice(self._serving()), time.time()
         self._executor.reclaim(victim.cluster)
         self._replaced(victim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ def start(world: World) -> int:
 
 
 def work(world: World) -> None:
-    """Tick for ever."""
+    """Tick for ever, and look in between from a thread of its own, as the daemon does."""
     os.environ["ARBITER_API_KEY"] = KEY
     log = world.folder / "worker.log"
     store = None
@@ -79,17 +80,27 @@ def work(world: World) -> None:
         except StoreError:
             store = None
             time.sleep(TICK_S)
-    due = time.monotonic()
+    wanted = threading.Event()
+    threading.Thread(target=watch, args=(world, loop, wanted, log), daemon=True).start()
     while True:
         began = time.monotonic()
+        wanted.clear()
         try:
-            if world.watch_s is None or began >= due or loop.has_changed():
-                due = began + world.tick_s
-                loop.tick()
+            loop.tick()
         except StoreError as error:
             _write(log, f"no tick: {error}")
-        pause = world.tick_s if world.watch_s is None else world.watch_s
-        time.sleep(max(0.01, pause - (time.monotonic() - began)))
+        wanted.wait(max(0.01, world.tick_s - (time.monotonic() - began)))
+
+
+def watch(world: World, loop: Loop, wanted: threading.Event, log: Path) -> None:
+    """Look for ever at what serves; a change brings a tick."""
+    while True:
+        time.sleep(world.watch_s)
+        try:
+            if loop.has_changed():
+                wanted.set()
+        except StoreError as error:
+            _write(log, f"no look: {error}")
 
 
 def make_chaos_loop(world: World, store: Store, log: Path, routing: Routing | None = None) -> Loop:

@@ -30,6 +30,7 @@ MODEL = "tiny"
 KEY = "a-key-of-the-chaos-run"
 REPLICAS = 2
 TICK_S = 0.1
+WATCH_S = 0.25
 
 DRAIN_S = 3
 KILL_S = 1.0
@@ -81,7 +82,7 @@ class World:
         drain_s: for so long a drained replica may go on answering.
         restless: machines are moved for small savings and after a second, spares are kept, and
             launches have to be quick.
-        tick_s, watch_s: between two ticks, and two looks between them, if any, of the worker.
+        tick_s, watch_s: between two ticks, and two looks between them, of the worker.
         leave_s: so long before its end a machine under notice is given no more requests.
     """
 
@@ -91,7 +92,7 @@ class World:
     restless: bool = True
     drain_s: int = DRAIN_S
     tick_s: float = TICK_S
-    watch_s: float | None = None
+    watch_s: float = WATCH_S
     leave_s: float = LEAVE_S
     atlas: Atlas = field(default_factory=load_atlas)
 
