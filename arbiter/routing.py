@@ -13,6 +13,7 @@ from contextlib import suppress
 from arbiter.domain import Replica, ReplicaState, Service
 from arbiter.errors import GatewayError
 from arbiter.gateway.base import Backend, BackendState, Gateway, GatewayHealth, waiting_room
+from arbiter.health import SILENCE
 from arbiter.scaling import Reaction
 
 Standby = Callable[[Service], Backend | None]
@@ -29,15 +30,33 @@ STATES = {
 def backends(replicas: Sequence[Replica], key: str | None, model: str) -> list[Backend]:
     """What the gateway is to know of a service's replicas. Pure.
 
+    While none is healthy, those that are only silent stay in traffic: servers under too much load
+    miss our questions too, and the gateway itself gives nothing to one that is dead.
+
     Args:
         key: what the replicas want to see of whoever asks them.
         model: the name under which they list it.
     """
-    return [
-        Backend(one.cluster, one.endpoint, key, model, STATES[one.state])
+    known = [
+        one
         for one in replicas
         if one.state in STATES and one.endpoint and one.healthy_at is not None
     ]
+    nobody = not any(one.state is ReplicaState.HEALTHY for one in known)
+    return [
+        Backend(
+            one.cluster,
+            one.endpoint or "",
+            key,
+            model,
+            BackendState.SERVING if nobody and _only_silent(one) else STATES[one.state],
+        )
+        for one in known
+    ]
+
+
+def _only_silent(replica: Replica) -> bool:
+    return replica.state is ReplicaState.UNHEALTHY and replica.note.startswith(SILENCE)
 
 
 class Routing:

@@ -194,6 +194,27 @@ def test_a_machine_leaves_traffic_in_time_while_skypilot_is_asked(distant: Bench
     assert [kinds(distant).count(kind) for kind in ("notice", "drained")] == [1, 1]
 
 
+def test_silence_of_all_takes_nobody_out_of_traffic_and_a_wrong_answer_does(distant: Bench) -> None:
+    distant.order(2)
+    distant.tick(4)
+    first, second = (one.cluster for one in distant.replicas())
+
+    def states() -> list[BackendState]:
+        assert distant.loop.has_changed()
+        known = {one.cluster: one.state for one in gateway(distant).services["chat"]}
+        return [known[first], known[second]]
+
+    distant.health.sick[first] = "no answer (TimeoutError)"
+    assert states() == [BackendState.DRAINING, BackendState.SERVING]
+    distant.health.sick[second] = "no answer (TimeoutError)"
+    assert states() == [BackendState.SERVING, BackendState.SERVING]
+    distant.health.sick.clear()
+    distant.tick(1)
+    distant.health.sick[first] = "no answer (TimeoutError)"
+    distant.health.sick[second] = "it serves other, not tiny"
+    assert states() == [BackendState.SERVING, BackendState.DRAINING]
+
+
 def test_of_two_looks_at_once_one_is_written(distant: Bench) -> None:
     cluster = up(distant).cluster
     with distant.store.read() as connection:
