@@ -10,20 +10,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from itertools import islice
-from typing import Any
 
+from arbiter.asked import Asked
 from arbiter.commitments import COMMITTED, fixed, machine_of
 from arbiter.costs import cheapest_to_buy
 from arbiter.domain import Candidate, Expected, Purchase, Replica, ReplicaState
 from arbiter.economics import expected, pays
 from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of, told_of
-from arbiter.spot.beliefs import HOUR, Beliefs, hazard_now
-from arbiter.spot.cold import cold_s
-from arbiter.spot.decide import Step, next_step
-from arbiter.spot.mix import Risk
-from arbiter.spot.situation import Held, Offered, Situation
+from arbiter.spot.beliefs import Beliefs, hazard_now
+from arbiter.spot.decide import Board, Step
+from arbiter.spot.situation import Held, Situation
 from arbiter.standing import Standing, Wish, up_to
 from arbiter.steering import in_aim, knobs_of
 
@@ -47,11 +44,7 @@ class Wishes:
 
     def __init__(self, standing: Standing, policy: Policy, beliefs: Beliefs) -> None:
         self._standing, self._policy = standing, policy
-        self._cold_starts: dict[str, float] = {}
         self._pools: dict[str, Candidate] = {}
-        self._known: dict[str, Offered] = {}
-        self._found: dict[tuple[str, int, float], tuple[Risk, Any]] = {}
-        self._cut: dict[tuple[Any, ...], tuple[dict[str, Risk], Any]] = {}
         self._paid: list[Candidate] = []
         for candidate in standing.candidates:
             if candidate.quote.offer.purchase is Purchase.SPOT:
@@ -62,14 +55,6 @@ class Wishes:
         known = in_aim(up_to(standing.now, standing.machines, beliefs), standing.service, policy)
         seeds = told_of(beliefs.seeds, {**known.pools, **self._pools})
         self._beliefs = replace(known, seeds=seeds)
-        self._place = {name: number for number, name in enumerate(self._pools)}
-        self._tried = [name for name in self._pools if name in known.pools]
-        self._untried: dict[tuple[str, float], list[str]] = {}
-        for name, candidate in self._pools.items():  # the cheapest first
-            if name not in known.pools:
-                seed = seeds.get(name)
-                kind = group_of(candidate.quote.offer), seed.factor if seed else 1.0
-                self._untried.setdefault(kind, []).append(name)
         self._unit = self._price_of_one()
         self._machines = list(standing.machines)
         self._used = {one.offer.where for one in standing.machines}
@@ -81,16 +66,19 @@ class Wishes:
         self._missing_cost = policy.missing_cost
         self._refused = self._not_to_be_tried()
         self._may_buy = self._bought is not None
+        self._asked = Asked(standing, policy, self._beliefs, self._pools, self._unit)
+        self._asked.begin(self._refused)
+        self._board: Board | None = None
 
     def all(self) -> list[Wish]:
         """The steps that are wanted now, in their order."""
         found = self._on_what_is_paid_for() + self._base()
         for _ in range(MOST_STEPS):
-            situation = self._situation()
-            step = next_step(situation, frozenset(self._refused))
+            board = self._board = self._board or Board(self._situation())
+            step = board.step(self._refused)
             if step is None:
                 break
-            self._missing_cost = situation.missing_cost
+            self._missing_cost = board.missing_cost
             wish = self._ending(step) if step.kind == "end" else self._launching(step)
             if wish is not None:
                 found.append(wish)
@@ -154,55 +142,15 @@ class Wishes:
             now=self._standing.now.timestamp(),
             replicas=self._standing.replicas - len(self._fixed) - self._coming,
             knobs=knobs_of(policy),
-            on_demand_cold_h=self._cold_h(self._bought),
-            offered=self._worth_asking(),
+            on_demand_cold_h=self._asked.cold_h(self._bought),
+            offered=self._asked.offered,
             held=[self._held(one) for one in self._machines if one.cluster not in self._fixed]
             + self._launched,
             beliefs=self._beliefs,
             probing=False,
             on_demand=self._may_buy,
             service=self._standing.service,
-            found=self._found,
-            cut=self._cut,
         )
-
-    def _worth_asking(self) -> list[Offered]:
-        """The pools among which the best launch is.
-
-        Of those in one region in which nothing ever happened, and of which the same is told, only
-        the cheapest: they differ in nothing but the price.
-        """
-        held = {pool_of(one.offer) for one in self._machines}
-        held.update(one.pool for one in self._launched if one.pool is not None)
-        asked = list(self._tried)
-        asked += [name for name in held if name in self._pools and name not in self._beliefs.pools]
-        for alike in self._untried.values():
-            free = (name for name in alike if name not in held and name not in self._refused)
-            asked += islice(free, 1)
-        asked.sort(key=self._place.__getitem__)
-        for name in asked:
-            if name not in self._known:
-                self._known[name] = self._offered(name, self._pools[name])
-        return [self._known[name] for name in asked]
-
-    def _offered(self, name: str, candidate: Candidate) -> Offered:
-        offer = candidate.quote.offer
-        return Offered(
-            name,
-            group_of(offer),
-            self._relative(candidate.usd_per_mtok),
-            self._cold_h(candidate),
-            self._standing.notice_s.get(offer.provider, 0.0) / HOUR,
-        )
-
-    def _cold_h(self, candidate: Candidate | None) -> float:
-        """Hours from a launch to the first answer, as measured in that region or elsewhere."""
-        place = "" if candidate is None else group_of(candidate.quote.offer)
-        if place not in self._cold_starts:
-            colds, assumed_s = self._beliefs.colds, self._policy.cold_start_s
-            seconds = cold_s(colds, self._standing.profile.name, place, assumed_s)
-            self._cold_starts[place] = seconds / HOUR
-        return self._cold_starts[place]
 
     def _held(self, replica: Replica) -> Held:
         spot = replica.offer.purchase is Purchase.SPOT
@@ -255,8 +203,20 @@ class Wishes:
         pool = pool_of(offer) if offer.purchase is Purchase.SPOT else None
         name = f"new-{len(self._launched)}"
         price = self._relative(chosen.usd_per_mtok)
-        self._launched.append(Held(id=name, pool=pool, ready=False, doomed=False, price=price))
+        self._hold(Held(id=name, pool=pool, ready=False, doomed=False, price=price))
         return replace(wish, expected=figures)
+
+    def _hold(self, one: Held) -> None:
+        self._launched.append(one)
+        if one.pool is not None:
+            self._taken(one.pool)
+        if self._board is not None:
+            self._board.hold(one)
+
+    def _taken(self, pool: str) -> None:
+        for offered in self._asked.taken(pool, self._refused):
+            if self._board is not None:
+                self._board.offer(offered)
 
     def _expected(self, chosen: Candidate, step: Step) -> Expected:
         offer, now = chosen.quote.offer, self._standing.now.timestamp()
@@ -267,7 +227,7 @@ class Wishes:
             step.why,
             chosen,
             self._standing.profile,
-            cold_h=self._cold_h(chosen),
+            cold_h=self._asked.cold_h(chosen),
             losses_per_h=losses_per_h,
             on_demand=self._bought,
             missing_cost=self._missing_cost,
@@ -330,6 +290,7 @@ class Wishes:
         if healthy and answering <= self._standing.replicas:
             return None  # what is to take its place does not answer yet
         self._machines.remove(replica)
+        self._board = None
         return Wish(None, replica, False, "the others suffice")
 
     def _spread(self, found: Candidate) -> Candidate:
@@ -354,9 +315,10 @@ class Wishes:
     def _pass_over(self, step: Step) -> None:
         """What was not granted is not asked for again, nor what cannot be granted either."""
         if step.pool is None:
-            self._may_buy = False
+            self._buy_no_more()
         else:
             self._refused.add(step.pool)
+            self._taken(step.pool)
         if self._count() < self._standing.replicas + self._policy.max_spares:
             return  # another place may still be granted as a spare
         dearest = self._to_move()
@@ -365,7 +327,11 @@ class Wishes:
             if most is None or candidate.usd_per_mtok > most:
                 self._refused.add(name)
         if self._bought is not None and (most is None or self._bought.usd_per_mtok > most):
-            self._may_buy = False
+            self._buy_no_more()
+
+    def _buy_no_more(self) -> None:
+        if self._may_buy:
+            self._may_buy, self._board = False, None
 
     def _is_doomed(self, replica: Replica) -> bool:
         return replica.cluster in self._standing.doomed

@@ -9,16 +9,15 @@ more are ready than are asked for. So whatever moves, moves make before break.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from math import exp
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from arbiter.spot.beliefs import Factors, Pool, age_at, hazard, losses_within, room_seen
 from arbiter.spot.mix import Mix, Risk
-from arbiter.spot.probes import wait_s
-from arbiter.spot.shortlist import SAME, Try, shortlist
+from arbiter.spot.places import Places, Try
+from arbiter.spot.shortlist import SAME, shortlist
 from arbiter.spot.situation import ON_DEMAND, Held, Offered, Situation, counted, place_of
 
 STARTING = 2
@@ -60,7 +59,7 @@ class Step(NamedTuple):
     why: Why
 
 
-def next_step(situation: Situation, refused: frozenset[str] = frozenset()) -> Step | None:
+def next_step(situation: Situation, refused: Collection[str] = ()) -> Step | None:
     """What to do next, or None: nothing.
 
     Do it, add what came of it to the situation or to `refused`, and ask again.
@@ -68,9 +67,7 @@ def next_step(situation: Situation, refused: frozenset[str] = frozenset()) -> St
     Args:
         refused: pools that refused since the last tick; they are not tried.
     """
-    board = _Board(situation)
-    cuts = board.cuts()
-    return board.launch(cuts[-1].mix, refused) or board.end(cuts)
+    return Board(situation).step(refused)
 
 
 class _Cut(NamedTuple):
@@ -80,98 +77,45 @@ class _Cut(NamedTuple):
     mix: Mix
 
 
-class _Board:
-    """A situation in figures."""
+class Board:
+    """A situation in figures, kept from one step to the next while it only grows.
+
+    Attributes:
+        missing_cost: the V in force.
+    """
 
     def __init__(self, situation: Situation) -> None:
         self._s = situation
+        self.missing_cost = situation.missing_cost
         self._held = [one for one in situation.held if not one.doomed]
-        self._counts = counted(self._held)
         self._starting = sum(not one.ready for one in self._held)
         self._most_starting = STARTING * situation.replicas
-        self._ready = {place_of(one) for one in self._held if one.ready}
-        self._complete = len(self._held) - self._starting >= situation.replicas
-        self._risks: dict[str, Risk] = {}
-        self._tries: list[Try] = []
-        factors = situation.beliefs.factors
-        found = {} if situation.found is None else situation.found
-        for offer in situation.offered:
-            held, begins_h = self._counts.get(offer.name, 0), self._begins_h(offer)
-            known = found.get(key := (offer.name, held, begins_h))
-            risk, attempt = known or found.setdefault(key, self._offer(offer, factors))
-            self._risks[offer.name] = risk
-            if attempt is not None:
-                self._tries.append(attempt)
-        for one in self._held:
-            if place_of(one) not in self._risks:
-                self._not_offered(one)
-        if situation.on_demand:
-            self._on_demand()
+        self._places = Places(situation, self._held)
+        self._risks = self._places.risks
+        self._cuts: list[_Cut] | None = None
 
-    def _offer(self, offer: Offered, factors: Factors) -> tuple[Risk, Try | None]:
-        """A pool as a place, and the launch there, if one may be tried."""
-        s, (name, region, price, cold_h, notice_h) = self._s, offer
-        pool = s.beliefs.pools.get(name) or Pool(region)
-        held, room = self._counts.get(name, 0), room_seen(pool, s.now)
-        hole_h, after_h = s.on_demand_cold_h - notice_h, self._begins_h(offer)
-        loss = full_loss = self._loss(pool, name, 0, hole_h, after_h)
-        if room:
-            full_loss = self._loss(pool, name, room, hole_h, after_h)
-        risk = Risk(price, loss, room, full_loss)
-        risk = risk._replace(price=price * (1.0 + risk.at(held)))
-        if not self._may_try(pool, held):
-            return risk, None
-        losses_h = hazard(age_at(pool, s.now), factors.of(name, region))
-        stay_h = min(s.tuning.stay_h, 1.0 / losses_h)
-        once = price * cold_h
-        return risk, Try(name, risk, once, stay_h, once / stay_h)
+    def step(self, refused: Collection[str] = ()) -> Step | None:
+        """As `next_step`."""
+        if self._cuts is None:
+            self._cuts = self.cut_down()
+        return self.launch(self._cuts[-1].mix, refused) or self.end(self._cuts)
 
-    def _not_offered(self, one: Held) -> None:
-        price = 1.0 if one.price is None else one.price
-        loss, s = 0.0, self._s
-        if one.pool is not None:
-            pool = s.beliefs.pool(one.pool)
-            loss = self._loss(pool, one.pool, self._counts[one.pool], s.on_demand_cold_h)
-        self._risks[place_of(one)] = Risk(price * (1.0 + loss), loss)
+    def offer(self, offer: Offered) -> None:
+        """One pool more that may be launched in."""
+        self._places.offer(offer)
+        if offer.name in self._places.counts:
+            self._cuts = None
 
-    def _begins_h(self, offer: Offered) -> float:
-        """Hours until a pool's losses can make a replica miss: 0 where ours serve, or too few do.
-
-        Elsewhere a machine launched now takes over a cold start later.
-        """
-        return offer.cold_h if self._complete and offer.name not in self._ready else 0.0
-
-    def _loss(self, pool: Pool, name: str, held: int, hole_h: float, after_h: float = 0.0) -> float:
-        """Probability of a loss within the time that a hole lasts, some hours from now."""
-        if hole_h <= 0:
-            return 0.0
-        factors, now = self._s.beliefs.factors, self._s.now
-        return 1.0 - exp(-losses_within(pool, factors, name, held, now, hole_h, after_h))
-
-    def _on_demand(self) -> None:
-        self._risks[ON_DEMAND] = risk = Risk(1.0, 0.0)
-        once, stay_h = self._s.on_demand_cold_h, self._s.tuning.stay_h
-        self._tries.append(Try(ON_DEMAND, risk, once, stay_h, once / stay_h))
-
-    def _may_try(self, pool: Pool, held: int) -> bool:
-        s = self._s
-        if not pool.up:
-            return not s.probing
-        if pool.full_at is None or held < pool.full_at:
-            return True
-        return s.now - pool.full_asked >= wait_s(s.tuning, s.now - pool.full_since)
-
-    def cuts(self) -> list[_Cut]:
-        """`cut_down`, or what it was when the same machines were held."""
-        known = {} if self._s.cut is None else self._s.cut
-        key = (tuple(self._held), self._s.on_demand, self._s.replicas)
-        risks, cuts = known.get(key) or known.setdefault(key, (self._risks, self.cut_down()))
-        risks.update(self._risks)  # the mixes look up places that were not offered then
-        return list(cuts)
+    def hold(self, one: Held) -> None:
+        """One machine more of ours, which was launched and is not ready."""
+        self._held.append(one)
+        self._starting += 1
+        self._places.hold(one)
+        self._cuts = None
 
     def cut_down(self) -> list[_Cut]:
         """What is held, then without one machine after the other that it does without."""
-        mix = self._mix(self._counts)
+        mix = self._mix(self._places.counts)
         cuts = [_Cut("", mix)]
         while True:
             most, best = self._s.tuning.drop, ""
@@ -222,22 +166,21 @@ class _Board:
             return None
         return *best, mix.without(best[1]).with_one(best[0])
 
-    def launch(self, useful: Mix, refused: frozenset[str]) -> Step | None:
+    def launch(self, useful: Mix, refused: Collection[str]) -> Step | None:
         """The launch or purchase that gains the most, if any gains enough."""
         costs = useful.fewer()
         if self._starting >= self._most_starting:
             if sum(useful.counts.values()) >= self._s.replicas:
                 return None
             costs = {None: useful.cost}  # enough moves: only what is missing is launched
-        left = [one for one in self._tries if one.name not in refused]
-        short = shortlist(useful, left, costs, self._s.tuning.add)
+        short = shortlist(useful, self._places, costs, self._s.tuning.add, refused)
         most, best = 0.0, None
         floors = [
             (one, self._floor(useful, one, costs[one])) for one in costs if one in short.replaced
         ]
         floors.sort(key=lambda one: one[1])
         tries = _worth_scoring(short.tries, useful.counts)
-        for one in sorted(tries, key=lambda one: one.risk.price + one.wasted):
+        for one in sorted(tries, key=attrgetter("dear")):
             room = useful.score - one.wasted - self._s.tuning.add - one.risk.price
             for replaced, floor in floors:
                 if room - floor <= most:
@@ -262,7 +205,7 @@ class _Board:
         One machine more takes one from the expected number of replicas missing at most.
         """
         missing = useful.without(replaced).missing - 1.0
-        return cost + self._s.missing_cost * max(0.0, missing)
+        return cost + self.missing_cost * max(0.0, missing)
 
     def end(self, cuts: Sequence[_Cut]) -> Step | None:
         """The end of the most useless machine that may be ended now, if there is one.
@@ -287,7 +230,7 @@ class _Board:
     def _mix(self, counts: Mapping[str, int]) -> Mix:
         s = self._s
         spare = sum(counts.values()) - s.replicas
-        return Mix(self._risks, spare, s.missing_cost, counts)
+        return Mix(self._risks, spare, self.missing_cost, counts)
 
 
 def _why(

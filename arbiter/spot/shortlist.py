@@ -6,39 +6,30 @@ one of another pool or of none, the score of a mix is a line over q:
     score = cost of the others + p + V x (base + slope x q)
 
 `Mix.lines` has the lines of all that may be replaced, so the lowest of them is the best that a new
-pool can do, whatever its name. Beside k machines that its pool has already, one more does no
-better than on the line at
+pool can do, whatever its name. In a pool that has k machines already, with e(n) for the expected
+number of replicas missing where it loses n of them, one more adds
 
-    q' = WHOLE x q                                        k = 1, as it only falls with the other
-    q' = 0, less q x (whole(k) - whole(k + 1)) x (k - 1)  k > 1, as all k fall less often
+    q x whole(k) x (WHOLE x e(k + 1) - e(k) + (1 - WHOLE) x e(1))
 
-This holds as no pool loses less often for having more of ours.
+to base. As e rises ever faster, though by no more than 1 for each machine, that is no less than
+
+    WHOLE x q x slope                                        k = 1
+    -q x whole(k) x max(0, (1 - WHOLE) x (k - 1) - WHOLE)    k > 1
+
+if no pool loses less often for having more of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
-from arbiter.spot.mix import Mix, Risk, whole
+from arbiter.spot.mix import WHOLE, Mix, Risk, whole
+from arbiter.spot.places import Places, Try
 
 SAME = 1e-9
 """Scores closer than this share are equal: sums in another order."""
-
-
-class Try(NamedTuple):
-    """A place that a machine may be launched in.
-
-    Attributes:
-        double_running: cost of its cold start, on-demand hours. stay_h: expected stay, hours.
-        wasted: that cost over that stay, on-demand hours per hour.
-    """
-
-    name: str
-    risk: Risk
-    double_running: float
-    stay_h: float
-    wasted: float
 
 
 Line = tuple[float, float]
@@ -49,7 +40,7 @@ class Shortlist(NamedTuple):
     """What is worth an exact score.
 
     Attributes:
-        tries: in the order that they were given in.
+        tries: the launches, in their order.
         replaced: places that a machine may leave for one of them; None: it is one more.
     """
 
@@ -57,38 +48,64 @@ class Shortlist(NamedTuple):
     replaced: frozenset[str | None]
 
 
+class _Bound(NamedTuple):
+    """What a launch gains at most: `top`, less the lowest line where the loss is `loss`."""
+
+    gain: float
+    top: float
+    loss: float
+    one: Try
+
+
 def shortlist(
-    useful: Mix, tries: Sequence[Try], replaced: Collection[str | None], least: float
+    useful: Mix,
+    places: Places,
+    replaced: Collection[str | None],
+    least: float,
+    refused: Collection[str] = (),
 ) -> Shortlist:
     """The launches that may gain the most, and more than `least`, on-demand hours per hour.
 
     Args:
         useful: what the new machine is added to.
         replaced: places that it may replace a machine of.
+        refused: places that are not tried.
     """
     lines = {place: line for place, line in useful.lines().items() if place in replaced}
     lowest = _lowest(lines.values())
     same = SAME * (1.0 + useful.score + useful.missing_cost)
-    most = least
-    bounds: list[tuple[float, float, float, Try]] = []
-    for one in tries:
-        count = useful.counts.get(one.name, 0)
-        dear = one.risk.price + one.wasted
-        loss, less = _on_the_line(one.risk, count)
-        bound = useful.score - dear + less * useful.missing_cost
-        gain = bound - min([fixed + slope * loss for fixed, slope in lowest])
-        if gain > most - same:
-            bounds.append((gain, bound, loss, one))
-            if gain > most and not count:  # of a new pool it is what it gains, no mere bound
-                most = gain
-    found: list[Try] = []
-    worth: set[str | None] = set()
-    for gain, bound, loss, one in bounds:
-        if gain > most - same:
-            found.append(one)
-            floor = bound - most + same
-            worth.update(place for place, (at, rise) in lines.items() if at + rise * loss < floor)
-    return Shortlist(found, frozenset(worth))
+    ours = [one for one in places.ours.values() if one.name not in refused]
+    bounds = [_bound(useful, one, lowest) for one in ours]
+    most = max([least, *(one.gain for one in bounds if one.one.name not in useful.counts)])
+    places.look_up_to(useful.score - lowest[0][0] - most + same)
+    top = useful.score - _least(lowest, places.least_loss)
+    for one in places.others:
+        if top - one.dear <= most - same:
+            break
+        if one.name not in places.counts and one.name not in refused:
+            bounds.append(bound := _bound(useful, one, lowest))
+            most = max(most, bound.gain)  # of a new pool it is what it gains, no mere bound
+    worth = [one for one in bounds if one.gain > most - same]
+    floors = [(one.top - most + same, one.loss) for one in worth]
+    return Shortlist(
+        sorted([one.one for one in worth], key=attrgetter("order")),
+        frozenset(
+            place
+            for place, (fixed, slope) in lines.items()
+            if any(fixed + slope * loss < floor for floor, loss in floors)
+        ),
+    )
+
+
+def _bound(useful: Mix, one: Try, lowest: Sequence[Line]) -> _Bound:
+    count = useful.counts.get(one.name, 0)
+    loss, less = _on_the_line(one.risk, count) if count else (one.risk.at(1), 0.0)
+    top = useful.score - one.dear + less * useful.missing_cost
+    return _Bound(top - _least(lowest, loss), top, loss, one)
+
+
+def _least(lowest: Sequence[Line], loss: float) -> float:
+    return min([fixed + slope * loss for fixed, slope in lowest])
 
 
 def _lowest(lines: Iterable[Line]) -> list[Line]:
@@ -102,6 +119,7 @@ def _lowest(lines: Iterable[Line]) -> list[Line]:
 
 def _on_the_line(risk: Risk, count: int) -> Line:
     """The loss with which a new pool is no better than one machine more here, and by what more."""
-    if count <= 1:
-        return (whole(2) if count else 1.0) * risk.at(1), 0.0
-    return 0.0, risk.at(count) * (whole(count) - whole(count + 1)) * (count - 1)
+    loss = risk.at(count)
+    if count == 1:
+        return WHOLE * loss, 0.0
+    return 0.0, loss * whole(count) * max(0.0, (1.0 - WHOLE) * (count - 1) - WHOLE)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from arbiter.spot.beliefs import Beliefs
-from arbiter.spot.mix import Risk
 
 ON_DEMAND = "on-demand"
 """The name of the place without losses; no pool may have it."""
@@ -58,6 +57,7 @@ class Offered(NamedTuple):
         price: on-demand hours per hour.
         cold_h: hours from a launch to ready.
         notice_h: hours of warning before a loss; 0: none, or not known.
+        rank: of pools that are equal in all else the lowest is preferred, then the first.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Offered(NamedTuple):
     price: float
     cold_h: float
     notice_h: float = 0.0
+    rank: int = 0
 
 
 class Held(NamedTuple):
@@ -96,10 +97,6 @@ class Situation:
             believed down, may be tried.
         on_demand: whether machines can be bought on demand.
         service: whose goal is looked up in the beliefs.
-        found: what was found of pools, by their name, how many of ours they have and the hours
-            until their losses count: whoever asks again at the same instant, with other machines
-            held and all else the same, hands it on.
-        cut: the same of the scores of what is held, so that one more refusal costs no new ones.
     """
 
     now: float
@@ -113,10 +110,6 @@ class Situation:
     on_demand: bool = True
     service: str = ""
     tuning: Tuning = field(default_factory=Tuning)
-    found: dict[tuple[str, int, float], tuple[Risk, Any]] | None = field(
-        default=None, compare=False
-    )
-    cut: dict[Any, tuple[dict[str, Risk], Any]] | None = field(default=None, compare=False)
 
     @property
     def missing_cost(self) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from arbiter.spot import decide
 from arbiter.spot.beliefs import Beliefs, Event, Happened, from_plain, learn, to_plain
-from arbiter.spot.decide import Step, next_step
+from arbiter.spot.decide import Board, Step, next_step
 from arbiter.spot.mix import Mix
-from arbiter.spot.shortlist import Shortlist, Try
+from arbiter.spot.places import Places
+from arbiter.spot.shortlist import Shortlist
 from arbiter.spot.situation import Held, Knobs, Offered, Situation
 
 NOW = 1_700_000_000.0
@@ -115,10 +117,17 @@ def test_steps_come_to_an_end_and_none_does_harm(situation: Situation, chance: o
 
 
 def everything(
-    useful: Mix, tries: Sequence[Try], replaced: Collection[str | None], least: float
+    useful: Mix,
+    places: Places,
+    replaced: Collection[str | None],
+    least: float,
+    refused: Collection[str],
 ) -> Shortlist:
     """All launches there are, and not only those that may be the best."""
-    return Shortlist(list(tries), frozenset(replaced))
+    places.look_up_to(inf)
+    tries = [*places.ours.values(), *places.others]
+    tries = [one for one in tries if one.name not in refused]
+    return Shortlist(sorted(tries, key=lambda one: one.order), frozenset(replaced))
 
 
 @settings(max_examples=300)
@@ -137,27 +146,34 @@ def test_leaving_out_the_beaten_alters_no_answer(situation: Situation) -> None:
         assert pruned.why.saving == pytest.approx(full.why.saving, abs=1e-9)
 
 
-@settings(max_examples=100)
+@settings(max_examples=200)
 @given(situations(), st.randoms(use_true_random=False))
-def test_what_is_handed_on_alters_no_answer(situation: Situation, chance: object) -> None:
-    """Steps asked for in a row, some of them refused, and each of them asked for anew."""
-    handed_on = replace(situation, found={}, cut={})
+def test_a_board_that_is_kept_gives_the_steps_of_a_new_one(
+    situation: Situation, chance: object
+) -> None:
+    """Steps asked for in a row, some of them refused, some after which more is offered."""
+    board = Board(situation)
     refused: set[str] = set()
     for _ in range(MOST_STEPS):
-        step = next_step(handed_on, frozenset(refused))
-        anew = replace(handed_on, found=None, cut=None)
-        assert step == next_step(anew, frozenset(refused))
+        step = board.step(refused)
+        assert step == next_step(situation, refused)
         if step is None:
             return
+        offered = {one.name for one in situation.offered}
+        more = [name for name in sorted(POOLS) if name not in offered and step.kind == "launch"]
+        for name in more[:1]:
+            another = Offered(name, POOLS[name], 0.3, 0.1)
+            situation = replace(situation, offered=[*situation.offered, another])
+            board.offer(another)
         if step.kind == "launch" and chance.random() < 0.6:  # type: ignore[attr-defined]
             refused.add(str(step.pool))
-            offered = [one for one in situation.offered if chance.random() < 0.8]  # type: ignore[attr-defined]
-            ours = {one.pool for one in handed_on.held}
-            offered += [one for one in situation.offered if one.name in ours and one not in offered]
-            handed_on = replace(handed_on, offered=offered)
+            continue
+        situation = replace(after(situation, step), beliefs=situation.beliefs)
+        if step.kind == "end":
+            board = Board(situation)
         else:
-            beliefs = handed_on.beliefs
-            handed_on = replace(after(handed_on, step), beliefs=beliefs)
+            board.hold(situation.held[-1])
+    raise AssertionError(f"no end after {MOST_STEPS} steps")
 
 
 @settings(max_examples=100)

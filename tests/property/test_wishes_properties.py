@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arbiter.asked import Asked
 from arbiter.domain import Purchase, Quote, Replica, ReplicaState
 from arbiter.market import sift
 from arbiter.policy import Policy
@@ -16,8 +18,7 @@ from arbiter.pools import group_of, pool_of
 from arbiter.sovereignty import Level, Rule
 from arbiter.spot.beliefs import Beliefs, Event, Happened, learn
 from arbiter.spot.priors import BAND, Seed
-from arbiter.spot.situation import Offered
-from arbiter.standing import Standing
+from arbiter.standing import Standing, Wish
 from arbiter.wishes import Wishes
 from tests.unit.fleets import NOW, offer, on_demand, profile, quote, replica
 
@@ -35,11 +36,11 @@ held = st.lists(
 )
 
 
-class All(Wishes):
-    """Asks about every pool."""
-
-    def _worth_asking(self) -> list[Offered]:
-        return [self._offered(name, one) for name, one in self._pools.items()]
+def all_wishes(given_: Standing, beliefs: Beliefs) -> list[Wish]:
+    """What is wanted where every pool is asked about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Asked, "_kind", lambda self, name: (name, 1.0))
+        return Wishes(given_, POLICY, beliefs).all()
 
 
 def standing(market: Sequence[Quote], replicas: Sequence[Replica], n: int) -> Standing:
@@ -91,6 +92,6 @@ def test_pools_that_only_cost_more_may_be_left_out(
         for one in replicas
     ]
     given_ = standing(market, replicas, n)
-    assert Wishes(given_, POLICY, beliefs).all() == All(given_, POLICY, beliefs).all()
+    assert Wishes(given_, POLICY, beliefs).all() == all_wishes(given_, beliefs)
     later = replace(given_, now=NOW + timedelta(minutes=30))
-    assert Wishes(later, POLICY, beliefs).all() == All(later, POLICY, beliefs).all()
+    assert Wishes(later, POLICY, beliefs).all() == all_wishes(later, beliefs)

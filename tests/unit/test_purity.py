@@ -13,6 +13,7 @@ import pytest
 from checkout import REPOSITORY
 
 PURE = (
+    "asked",
     "believed",
     "breakdown",
     "calibration",
@@ -55,6 +56,7 @@ PURE = (
     "spot.goal",
     "spot.mix",
     "spot.priors",
+    "spot.places",
     "spot.probes",
     "spot.shortlist",
     "spot.situation",
