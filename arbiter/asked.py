@@ -7,8 +7,7 @@ once it is taken, by a machine of ours or because it may not be tried, the next 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from arbiter.domain import Candidate
@@ -19,8 +18,8 @@ from arbiter.spot.cold import cold_s
 from arbiter.spot.situation import Offered
 from arbiter.standing import Standing
 
-Kind = tuple[str, float]
-"""Region, and the factor over the common hazard that is told of its pools."""
+Kind = tuple[str, str, float]
+"""Provider, region, and the factor over the common hazard that is told of its pools."""
 
 
 class Asked:
@@ -45,7 +44,7 @@ class Asked:
         self._rank = {name: number for number, name in enumerate(pools)}
         self._cold_starts: dict[str, float] = {}
         self._offered: dict[str, Offered] = {}
-        self._alike: dict[Kind, deque[str]] = {}
+        self._alike: dict[Kind, Iterator[str]] = {}
         self._stands: dict[Kind, str | None] = {}
 
     @property
@@ -60,9 +59,11 @@ class Asked:
             refused: pools that may not be tried.
         """
         tried = self._beliefs.pools
+        alike: dict[Kind, list[str]] = {}
         for name in self._pools:
             if name not in tried:
-                self._alike.setdefault(self._kind(name), deque()).append(name)
+                alike.setdefault(self._kind(name), []).append(name)
+        self._alike = {kind: iter(names) for kind, names in alike.items()}
         held = {pool_of(one.offer) for one in self._standing.machines}
         asked = {*tried, *held}
         for kind in self._alike:
@@ -91,17 +92,13 @@ class Asked:
         return self._cold_starts[group]
 
     def _kind(self, name: str) -> Kind:
-        seed = self._beliefs.seeds.get(name)
-        return group_of(self._pools[name].quote.offer), seed.factor if seed else 1.0
+        offer, seed = self._pools[name].quote.offer, self._beliefs.seeds.get(name)
+        return offer.provider, offer.region, seed.factor if seed else 1.0
 
     def _next(self, kind: Kind, asked: Collection[str], refused: Collection[str]) -> str | None:
         """The cheapest of those alike that is not asked about yet, and may be tried."""
         left = self._alike[kind]
-        while left:
-            name = left.popleft()
-            if name not in asked and name not in refused:
-                return name
-        return None
+        return next((one for one in left if one not in asked and one not in refused), None)
 
     def _ask(self, names: Iterable[str]) -> list[Offered]:
         found = [self._offer(name) for name in names]

@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 
 from arbiter.calibration import Calibration, Rates
 from arbiter.commitments import COMMITTED, Commitment
-from arbiter.domain import Candidate, Offer, Purchase, Quote, Replica
+from arbiter.domain import Candidate, Purchase, Quote, Replica
 from arbiter.money import MICROS, Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile
 from arbiter.ranking import rank
 from arbiter.sizing import Fit, fit, usd_per_mtok
+
+_key = attrgetter("provider", "tier", "region", "zone", "instance_type", "purchase")
+"""What identifies an offer, without the cost of making its key."""
 
 
 def present_costs(
@@ -33,15 +37,15 @@ def present_costs(
         rates, demand: as of `arbiter.market.sift`.
         paid: cluster -> the commitment it stands on: it costs only what using that costs besides.
     """
-    machines = {_machine(one.offer) for one in replicas}
-    quoted = {quote.offer.key: quote.price for quote in quotes if _machine(quote.offer) in machines}
+    ours = {_key(one.offer) for one in replicas}
+    quoted = {key: quote.price for quote in quotes if (key := _key(quote.offer)) in ours}
     calibration = Calibration(rates, profile.name, now)
     kinds = {(one.offer.gpu, one.offer.gpu_count) for one in replicas}
     fits = {kind: fit(profile, *kind, calibration) for kind in kinds}
     costs = {}
     for replica in replicas:
         fitted = fits[replica.offer.gpu, replica.offer.gpu_count]
-        price = quoted.get(replica.offer.key) or replica.price
+        price = quoted.get(_key(replica.offer)) or replica.price
         if replica.cluster in paid:
             price = Price.of(paid[replica.cluster].usd_per_hour)
         if isinstance(fitted, Fit) and price is not None and price.currency == "USD":
@@ -63,10 +67,6 @@ def within_caps(candidate: Candidate, policy: Policy) -> bool:
     if too_dear or price is None or mtok is None:
         return not too_dear
     return usd_per_mtok(price, candidate.tokens_per_s) <= mtok
-
-
-def _machine(offer: Offer) -> tuple[str, str, str]:
-    return offer.provider, offer.region, offer.instance_type
 
 
 def cheapest_to_buy(candidates: Sequence[Candidate], policy: Policy) -> Candidate | None:

@@ -193,8 +193,7 @@ class Wishes:
         if found is None:
             return None
         chosen = self._spread(found)
-        figures = self._expected(chosen, step)
-        wish = self._launch(chosen, step, figures)
+        wish = self._launch(chosen, step)
         if wish is None:
             self._pass_over(step)
             return None
@@ -204,7 +203,7 @@ class Wishes:
         name = f"new-{len(self._launched)}"
         price = self._relative(chosen.usd_per_mtok)
         self._hold(Held(id=name, pool=pool, ready=False, doomed=False, price=price))
-        return replace(wish, expected=figures)
+        return wish
 
     def _hold(self, one: Held) -> None:
         self._launched.append(one)
@@ -233,40 +232,42 @@ class Wishes:
             missing_cost=self._missing_cost,
         )
 
-    def _launch(self, chosen: Candidate, step: Step, figures: Expected) -> Wish | None:
+    def _launch(self, chosen: Candidate, step: Step) -> Wish | None:
         count = self._count()
         if count < self._standing.replicas:
-            return Wish(chosen, None, False, self._why_needed(chosen))
-        if step.why.replaces is not None:
-            return self._move(chosen, figures)
-        if count >= self._standing.replicas + self._policy.max_spares:
+            reason = self._why_needed(chosen)
+        elif (
+            step.why.replaces is not None
+            or count >= self._standing.replicas + self._policy.max_spares
+        ):
             # No spare more, but it may take the place of a dearer one.
-            return self._move(chosen, figures)
-        return Wish(chosen, None, False, _why_spare(step))
+            return self._move(chosen, step)
+        else:
+            reason = _why_spare(step)
+        return Wish(chosen, None, False, reason, self._expected(chosen, step))
 
-    def _move(self, chosen: Candidate, figures: Expected | None = None) -> Wish | None:
+    def _move(self, chosen: Candidate, step: Step | None = None) -> Wish | None:
         """In the place of the dearest, where the policy's bounds on moving allow it."""
         dearest = self._to_move()
         if dearest is None or chosen.usd_per_mtok > self._worth_moving(dearest):
             return None
+        figures = None if step is None else self._expected(chosen, step)
         if figures is not None and not pays(figures):
             return None
         saving = 1 - chosen.usd_per_mtok / self._standing.costs[dearest.cluster]
-        return Wish(chosen, dearest, True, f"{saving:.0%} cheaper than {dearest.cluster}")
+        reason = f"{saving:.0%} cheaper than {dearest.cluster}"
+        return Wish(chosen, dearest, True, reason, figures)
 
     def _to_move(self) -> Replica | None:
         """The dearest replica, if one may move for money now."""
-        standing = self._standing
-        settled = [one for one in self._machines if self._may_move(one)]
-        priced = [
-            one
-            for one in settled
-            if one.cluster in standing.costs and one.cluster not in self._fixed
-        ]
-        calm = len(settled) == len(self._machines) and not self._launched and not self._coming
-        if not calm or not priced or standing.moves_left <= 0:
+        costs = self._standing.costs
+        if self._launched or self._coming or self._standing.moves_left <= 0:
             return None
-        return max(priced, key=lambda one: (standing.costs[one.cluster], one.cluster))
+        if not all(self._may_move(one) for one in self._machines):
+            return None
+        moving = [one for one in self._machines if one.cluster not in self._fixed]
+        priced = [one for one in moving if one.cluster in costs]
+        return max(priced, key=lambda one: (costs[one.cluster], one.cluster), default=None)
 
     def _worth_moving(self, replica: Replica) -> Decimal:
         """USD per million tokens from which down a place is worth the move."""

@@ -82,9 +82,11 @@ def shortlist(
     for one in places.others:
         if top - one.dear <= most - same:
             break
-        if one.name not in places.counts and one.name not in refused:
-            bounds.append(bound := _bound(useful, one, lowest))
-            most = max(most, bound.gain)  # of a new pool it is what it gains, no mere bound
+        bound = useful.score - one.dear
+        gain = bound - _least(lowest, loss := one.risk.at(1))
+        if gain > most - same and one.name not in places.counts and one.name not in refused:
+            bounds.append(_Bound(gain, bound, loss, one))
+            most = max(most, gain)  # of a new pool it is what it gains, no mere bound
     worth = [one for one in bounds if one.gain > most - same]
     floors = [(one.top - most + same, one.loss) for one in worth]
     return Shortlist(

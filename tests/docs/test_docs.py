@@ -15,9 +15,9 @@ from command_pages import page
 
 from arbiter import registry
 from arbiter.cli.commands import COMMANDS
-from arbiter.market import NO_DISCOUNT
 from arbiter.provider import ProviderSettings
 from arbiter.settings import Settings
+from arbiter.sieve import NO_DISCOUNT
 from arbiter.sovereignty import Level
 
 DOCS = REPOSITORY / "docs"
@@ -142,7 +142,7 @@ def constant(node: ast.expr) -> str:
     return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
-@pytest.mark.parametrize("module", ["sovereignty", "sizing", "market"])
+@pytest.mark.parametrize("module", ["sovereignty", "sizing", "sieve"])
 def test_every_rule_that_refuses_is_explained(module: str) -> None:
     explained = {row[0] for row in rows("rules.md")}
     assert len(rules(module)) >= 4
@@ -152,7 +152,7 @@ def test_every_rule_that_refuses_is_explained(module: str) -> None:
 def test_no_rule_is_explained_that_does_not_exist() -> None:
     explained = {row[0] for row in rows("rules.md") if "_" in row[0] or row[0] == "stale"}
     assert NO_DISCOUNT in explained, "a mark refuses nothing, and is explained there too"
-    assert explained - {NO_DISCOUNT} == rules("sovereignty") | rules("sizing") | rules("market")
+    assert explained - {NO_DISCOUNT} == rules("sovereignty") | rules("sizing") | rules("sieve")
 
 
 @pytest.mark.parametrize("level", Level)

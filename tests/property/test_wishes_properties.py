@@ -39,7 +39,7 @@ held = st.lists(
 def all_wishes(given_: Standing, beliefs: Beliefs) -> list[Wish]:
     """What is wanted where every pool is asked about."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Asked, "_kind", lambda self, name: (name, 1.0))
+        patch.setattr(Asked, "_kind", lambda self, name: ("", name, 1.0))
         return Wishes(given_, POLICY, beliefs).all()
 
 

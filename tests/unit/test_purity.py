@@ -47,6 +47,7 @@ PURE = (
     "scaling",
     "service_hours",
     "sentences",
+    "sieve",
     "served",
     "sizing",
     "sovereignty",
