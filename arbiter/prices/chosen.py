@@ -38,7 +38,7 @@ class Market:
     """What questions are asked of.
 
     Attributes:
-        connection: in a transaction of its own, so that all reads see the same.
+        connection: of `Store.read`.
         rule: the sovereignty rule in force; a question names its level only.
     """
 
@@ -104,8 +104,7 @@ def choose(market: Market, question: Question) -> Chosen:
     """
     found = find_lines(market, question)
     window = question.window
-    ids = found.ids.tolist()
-    rows = asked_prices.intervals(market.connection, ids, window.begin, window.end)
+    rows = asked_prices.intervals(market.connection, found.named, window.begin, window.end)
     listed = as_steps(rows, found, last_seen(market.connection), market.now)
     inside = within(listed, window.begin, window.end)
     if not len(inside):
@@ -127,7 +126,8 @@ def in_unit(
         NoRate: a reference rate is missing.
     """
     names, place = chosen.currencies
-    sold = sorted(names[one] for one in np.unique(place[inside.line]).tolist())
+    present = np.unique(place[inside.line]).tolist() if len(names) > 1 else range(len(names))
+    sold = sorted(names[one] for one in present)
     currency = question.currency or (sold[0] if len(sold) == 1 else "USD")
     counts = chosen.gpu_counts if question.per == "gpu" else np.ones(len(chosen), np.int64)
     if sold == [currency]:
@@ -333,7 +333,7 @@ def _rates(connection: Connection, sold: Sequence[str], currency: str, steps: St
 
 def _recorded(market: Market, chosen: Lines) -> str | None:
     """What is recorded of them at all, as a hint."""
-    found = asked_prices.reach(market.connection, chosen.ids.tolist())
+    found = asked_prices.reach(market.connection, chosen.named)
     if found is None:
         return None
     return f"what is recorded begins on {_day(found[0])}, its newest change is of {_day(found[1])}"

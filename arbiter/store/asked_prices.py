@@ -8,12 +8,13 @@ PostgreSQL as one string of bytes each. The rest of the SQL is the same on both,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
+from arbiter.store import driver
 from arbiter.store.instants import EPOCH_2000
-from arbiter.store.lines import Lines, Part
+from arbiter.store.lines import Ids, Lines, Part
 from arbiter.store.tables import price_day, series
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SEEN_S = 3600
 """For how long a price is believed after its region was last polled: the default age of a quote."""
 
 _FEW = 5_000  # series that are named one by one; more are read by scanning what lies between
+_NEAR_S = 3 * 86_400  # where PostgreSQL looks first: it reads all that a search leaves of a page
 _STANDS = ("c.series_id", "c.valid_from", str(OPEN), "c.price_micros")
 _EPOCH = f"CAST({EPOCH_2000} AS BIGINT)"  # as an integer of 4 bytes the sum would end in 2038
 _INTERVAL = (
@@ -44,7 +46,7 @@ def known(connection: Connection, column: str) -> list[str]:
     return sorted(str(value) for value in values.scalars())
 
 
-def reach(connection: Connection, ids: Sequence[int]) -> tuple[int, int] | None:
+def reach(connection: Connection, ids: Ids) -> tuple[int, int] | None:
     """When the first and the newest recorded price of these series began; None without any."""
     first, last = connection.exec_driver_sql(
         "SELECT MIN(c.from_2000), MAX(c.from_2000) FROM price_change c"  # noqa: S608
@@ -53,7 +55,7 @@ def reach(connection: Connection, ids: Sequence[int]) -> tuple[int, int] | None:
     return None if first is None else (first + EPOCH_2000, last + EPOCH_2000)
 
 
-def intervals(connection: Connection, ids: Sequence[int], begin: int, end: int) -> Ints:
+def intervals(connection: Connection, ids: Ids, begin: int, end: int) -> Ints:
     """The prices of series in a window, with the one that was carried into it.
 
     Args:
@@ -64,16 +66,13 @@ def intervals(connection: Connection, ids: Sequence[int], begin: int, end: int) 
         Rows of (series id, from, to, micros), by series and time; the first row of a series may
         begin, and end, before the window. `to` is OPEN where the price still stands.
     """
-    import numpy as np
-
-    carried = _columns(connection, _INTERVAL, _newest_before(connection, ids, begin - 1))
-    inside = _columns(
-        connection,
-        _INTERVAL,
+    carried = _newest_before(connection, ids, begin - 1)
+    inside = (
         f"FROM price_change c WHERE {_among('c.series_id', ids)}"
-        f" AND c.from_2000 >= {int(begin) - EPOCH_2000} AND c.from_2000 < {int(end) - EPOCH_2000}",
+        f" AND c.from_2000 >= {int(begin) - EPOCH_2000} AND c.from_2000 < {int(end) - EPOCH_2000}"
     )
-    return _ordered(np.concatenate((carried, inside)), ids)
+    both = f"FROM (SELECT c.* {carried} UNION ALL SELECT c.* {inside}) c"
+    return _ordered(_columns(connection, _INTERVAL, both), ids)
 
 
 def standing_at(
@@ -88,7 +87,7 @@ def standing_at(
     """
     import numpy as np
 
-    ids = chosen.ids.tolist()
+    ids = chosen.named
     if any(seen.get(part, 0) > instant for part in chosen.parts[0]):
         rows = _columns(connection, _INTERVAL, _newest_before(connection, ids, instant))
         return _ordered(rows, ids)
@@ -97,7 +96,7 @@ def standing_at(
     rows = _columns(connection, _STANDS, f"FROM price_now c WHERE {_among('c.series_id', ids)}")
     rows = _only(rows[rows[:, 1] <= instant], ids)
     if len(rows) < len(ids):
-        others = np.setdiff1d(chosen.ids, rows[:, 0]).tolist()
+        others = Ids(np.setdiff1d(chosen.ids, rows[:, 0]).tolist())
         stood = _columns(connection, _INTERVAL, _newest_before(connection, others, instant))
         rows = np.concatenate((rows, _only(stood, others)))
     return _ordered(rows, ids)
@@ -129,7 +128,7 @@ def newest_days(connection: Connection) -> dict[int, int]:
     return {one: newest for one, newest in rows.tolist() if newest >= 0}
 
 
-def built_days(connection: Connection, ids: Sequence[int], first_day: int, until_day: int) -> Ints:
+def built_days(connection: Connection, ids: Ids, first_day: int, until_day: int) -> Ints:
     """The rows of `price_day` of series within days, in the order of the table's columns."""
     rows = _columns(
         connection,
@@ -140,13 +139,16 @@ def built_days(connection: Connection, ids: Sequence[int], first_day: int, until
     return _only(rows, ids)
 
 
-def _newest_before(connection: Connection, ids: Sequence[int], instant: int) -> str:
+def _newest_before(connection: Connection, ids: Ids, instant: int) -> str:
     """One search in the index for each series, however long its history is."""
-    before = f"p.series_id = s.id AND p.from_2000 <= {int(instant) - EPOCH_2000}"
+    until = int(instant) - EPOCH_2000
+    before = f"p.series_id = s.id AND p.from_2000 <= {until}"
     if connection.dialect.name == "postgresql":
+        near = f"p.series_id = s.id AND p.from_2000 BETWEEN {until - _NEAR_S} AND {until}"
+        newest = "(SELECT * FROM price_change p WHERE {} ORDER BY p.from_2000 DESC LIMIT 1)"
         return (
-            f"FROM {_numbers(ids)} s(id) CROSS JOIN LATERAL (SELECT * FROM price_change p"  # noqa: S608
-            f" WHERE {before} ORDER BY p.from_2000 DESC LIMIT 1) c"
+            f"FROM {_numbers(ids)} s(id) CROSS JOIN LATERAL"
+            f" ({newest.format(near)} UNION ALL {newest.format(before)} LIMIT 1) c"
         )
     # CROSS JOIN: SQLite would else go through the whole history to find its series.
     return (
@@ -156,23 +158,23 @@ def _newest_before(connection: Connection, ids: Sequence[int], instant: int) -> 
     )
 
 
-def _numbers(ids: Sequence[int]) -> str:
+def _numbers(ids: Ids) -> str:
     """Series as rows, in PostgreSQL's SQL."""
     if ids and len(ids) == ids[-1] - ids[0] + 1:
         return f"generate_series({int(ids[0])}, {int(ids[-1])})"
-    return f"unnest('{{{','.join(map(str, map(int, ids)))}}}'::integer[])"
+    return f"unnest('{{{ids.listed}}}'::integer[])"
 
 
-def _among(column: str, ids: Sequence[int]) -> str:
+def _among(column: str, ids: Ids) -> str:
     """Series as a condition of SQL: integers of ours, never a user's text."""
     if not ids:
         return "1 = 0"
     if len(ids) > _FEW:
         return f"{column} BETWEEN {int(ids[0])} AND {int(ids[-1])}"
-    return f"{column} IN ({','.join(map(str, map(int, ids)))})"
+    return f"{column} IN ({ids.listed})"
 
 
-def _ordered(rows: Ints, ids: Sequence[int]) -> Ints:
+def _ordered(rows: Ints, ids: Ids) -> Ints:
     """By series and time, which they nearly are already: a stable sort is quick on that."""
     import numpy as np
 
@@ -180,7 +182,7 @@ def _ordered(rows: Ints, ids: Sequence[int]) -> Ints:
     return rows[np.argsort((rows[:, 0] << 40) | rows[:, 1], kind="stable")]
 
 
-def _only(rows: Ints, ids: Sequence[int]) -> Ints:
+def _only(rows: Ints, ids: Ids) -> Ints:
     """Where series were not named one by one, those between them are left out here."""
     import numpy as np
 
@@ -194,20 +196,12 @@ def _columns(connection: Connection, expressions: Sequence[str], rest: str) -> I
     import numpy as np
 
     if connection.dialect.name == "postgresql":
-        found = _as_bytes(connection, expressions, rest)
+        # Big-endian integers of 8 bytes, one after the other.
+        sent = ", ".join(f"string_agg(int8send(({one})::bigint), ''::bytea)" for one in expressions)
+        found = driver.row(connection, f"SELECT {sent} {rest}")
         columns = [np.frombuffer(one or b"", ">i8") for one in found]
     else:
         texts = ", ".join(f"group_concat({one})" for one in expressions)
-        row = connection.exec_driver_sql(f"SELECT {texts} {rest}").one()
-        columns = [np.fromstring(one or "", np.int64, sep=",") for one in row]
+        found = driver.row(connection, f"SELECT {texts} {rest}")
+        columns = [np.fromstring(one or "", np.int64, sep=",") for one in found]
     return np.column_stack(columns).astype(np.int64, copy=False)
-
-
-def _as_bytes(connection: Connection, expressions: Sequence[str], rest: str) -> Sequence[bytes]:
-    """Each column as big-endian integers of 8 bytes, one after the other."""
-    wanted = ", ".join(f"string_agg(int8send(({one})::bigint), ''::bytea)" for one in expressions)
-    driver: Any = connection.connection.driver_connection
-    with driver.cursor(binary=True) as cursor:
-        cursor.execute(f"SELECT {wanted} {rest}")
-        found: Sequence[bytes] = cursor.fetchone()
-    return found

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from arbiter.errors import StoreError
 from arbiter.resources import resource_dir
-from arbiter.store import SCHEMA
+from arbiter.store import SCHEMA, alive, driver
 
 _READING = "arbiter_reading"
 _MIGRATION_LOCK = 7_462_001  # PostgreSQL advisory lock: one migration at a time
@@ -64,14 +64,13 @@ def make_engine(url: str) -> Engine:
         return _sqlite(parsed)
     patience = {} if "connect_timeout" in parsed.query else {"connect_timeout": CONNECT_S}
     try:
-        engine = create_engine(
-            parsed, pool_pre_ping=True, pool_size=5, max_overflow=10, connect_args=patience
-        )
+        engine = create_engine(parsed, pool_size=5, max_overflow=10, connect_args=patience)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
             "the PostgreSQL driver is not installed", "pip install 'arbiter[postgresql]'"
         ) from error
     event.listen(engine, "connect", _uncompiled)
+    alive.watch(engine)
     return engine
 
 
@@ -103,7 +102,7 @@ def _sqlite(url: URL) -> Engine:
     def begin(connection: Connection) -> None:
         # A writer takes the lock at its start: two then queue instead of failing half-way.
         reading = connection.get_execution_options().get(_READING)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        driver.run(connection, "BEGIN" if reading else "BEGIN IMMEDIATE")
 
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", begin)
@@ -124,6 +123,9 @@ class Store:
     def __init__(self, url: str, *, migrate: bool = True) -> None:
         self.url = url
         self.engine = make_engine(url)
+        self._reading: dict[str, Any] = {_READING: True}
+        if self.engine.dialect.name == "postgresql":
+            self._reading["isolation_level"] = "AUTOCOMMIT"
         try:
             with told_clearly(self.engine):
                 self._make_ready(migrate)
@@ -153,11 +155,16 @@ class Store:
     def read(self) -> Iterator[Connection]:
         """A connection for reading only: it waits for no writer.
 
+        On SQLite it sees one instant. On PostgreSQL every statement sees what is committed before
+        it, in a transaction or not; so there is none, which spares two round trips. And after a
+        rollback psycopg would forget what it has prepared, and PostgreSQL plan every question anew,
+        which takes it longer than to answer a small one.
+
         Raises:
             StoreError: the database refused, with the reason in one line.
         """
         with told_clearly(self.engine), self.engine.connect() as connection:
-            yield connection.execution_options(**{_READING: True})
+            yield connection.execution_options(**self._reading)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -170,13 +177,19 @@ def told_clearly(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        raise StoreError(*explain(engine.url, error.orig or error)) from error
+    except engine.dialect.loaded_dbapi.Error as error:
         raise StoreError(*explain(engine.url, error)) from error
 
 
-def explain(url: URL, error: DBAPIError) -> tuple[str, str | None]:
-    """What went wrong with the database, and what to do. Never shows the password."""
+def explain(url: URL, error: BaseException) -> tuple[str, str | None]:
+    """What went wrong with the database, and what to do. Never shows the password.
+
+    Args:
+        error: the driver's own.
+    """
     shown = shown_url(url)
-    reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     lowered = reason.lower()
     if "disk is full" in lowered or "no space left" in lowered:
         return f"the disk of {shown} is full", "free some space; nothing was half-written"

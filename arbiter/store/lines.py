@@ -45,15 +45,29 @@ class Line(NamedTuple):
         return self.provider, self.region, self.purchase
 
 
+class Ids(tuple[int, ...]):
+    """Ids of series, ascending."""
+
+    @cached_property
+    def listed(self) -> str:
+        """As SQL lists them."""
+        return ",".join(map(str, self))
+
+
 class Lines(tuple[Line, ...]):
     """Series by ascending id, with what is computed from as arrays; each is made once."""
 
     @cached_property
-    def ids(self) -> Ints:
+    def named(self) -> Ids:
         """The id of each."""
+        return Ids(line.id for line in self)
+
+    @cached_property
+    def ids(self) -> Ints:
+        """The id of each, as an array."""
         import numpy as np
 
-        return np.asarray([line.id for line in self], np.int64)
+        return np.asarray(self.named, np.int64)
 
     @cached_property
     def gpu_counts(self) -> Ints:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, Transaction, delete, insert, select
 
+from arbiter.store import driver
 from arbiter.store.lines import Line, Lines, Part
 from arbiter.store.tables import meta
 
@@ -102,8 +103,8 @@ class _Memory:
         """When each part was last seen."""
         poll, seen = self._seen
         if poll is None or poll != state.newest_poll:
-            cursor: Any = connection.exec_driver_sql(_COVERAGE).cursor
-            seen = {(row[0], row[1], row[2]): row[3] for row in cursor.fetchall()}
+            found = driver.rows(connection, _COVERAGE)
+            seen = {(row[0], row[1], row[2]): row[3] for row in found}
             self._seen = state.newest_poll, seen
         return seen
 
@@ -124,8 +125,7 @@ def _state_of(connection: Connection) -> _State:
     with _making:
         known = None if transaction is None else _states.get(transaction)
     if known is None:
-        cursor: Any = connection.exec_driver_sql(_STATE).cursor
-        known = _State(*cursor.fetchone())
+        known = _State(*driver.row(connection, _STATE))
         transaction = connection.get_transaction()
         if transaction is not None:
             with _making:

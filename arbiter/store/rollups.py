@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, bindparam, delete, insert
 
 from arbiter.store import asked_prices
-from arbiter.store.lines import Line, Lines, Part, lines
+from arbiter.store.lines import Ids, Line, Lines, Part, lines
 from arbiter.store.remembered import last_seen
 from arbiter.store.tables import price_day
 
@@ -113,7 +113,8 @@ def daily(
     """
     import numpy as np
 
-    built = asked_prices.built_days(connection, [one.id for one in chosen], first_day, until_day)
+    ids = Ids(one.id for one in chosen)
+    built = asked_prices.built_days(connection, ids, first_day, until_day)
     newest = asked_prices.newest_days(connection)
     seen = last_seen(connection)
     parts = [built]
@@ -181,7 +182,7 @@ def _computed(
     from arbiter.store.asked_prices import as_steps
 
     begin, end = first_day * DAY_S, until_day * DAY_S
-    ids = [one.id for one in some]
+    ids = Ids(one.id for one in some)
     listed = as_steps(asked_prices.intervals(connection, ids, begin, end), Lines(some), seen, now)
     # One second more at the beginning: a change at midnight is one against the day before.
     steps = within(listed, begin - 1, end)

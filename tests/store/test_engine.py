@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from postgresql_server import PostgresqlServer
 from sqlalchemy import create_engine, text
 
 from arbiter.errors import StoreError
-from arbiter.store import SCHEMA
+from arbiter.store import SCHEMA, alive, driver
 from arbiter.store.engine import Store, known_revisions, make_engine, schema_of
 from arbiter.store.tables import metadata
 
@@ -160,3 +161,38 @@ def test_a_url_that_leads_nowhere_is_one_line_without_its_password(url: str, tol
     line = refused(url)
     assert told in line
     assert "hunter2" not in line
+
+
+def test_a_connection_that_the_server_has_ended_is_replaced(postgresql: PostgresqlServer) -> None:
+    with postgresql.database() as url:
+        store = Store(url)
+        with store.read() as connection:
+            ended = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with postgresql.connect() as other:
+            other.execute("SELECT pg_terminate_backend(%s, 60000)", (ended,))  # waits for its end
+        with store.read() as connection:
+            assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != ended
+        store.close()
+
+
+def test_a_connection_that_has_rested_long_is_asked(
+    postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alive, "QUIET_S", 0)
+    with postgresql.database() as url:
+        store = Store(url)
+        pids = set()
+        for _ in range(2):
+            with store.read() as connection:
+                pids.add(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+        assert len(pids) == 1
+        store.close()
+
+
+def test_an_error_of_the_driver_is_told_in_one_line(database_url: str) -> None:
+    store = Store(database_url)
+    with pytest.raises(StoreError, match=r"refused: .*nowhere"), store.read() as connection:
+        driver.row(connection, "SELECT 1 FROM nowhere")
+    with store.read() as connection:
+        assert driver.row(connection, "SELECT 1")[0] == 1
+    store.close()
