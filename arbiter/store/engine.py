@@ -28,6 +28,9 @@ question that looks at every series reads them all over the file, and takes a qu
 BUSY_S = 15
 """Seconds that a writer waits for another program's transaction on SQLite."""
 
+REPEATED = 1
+"""Times that PostgreSQL plans a statement before its plan is kept: what comes twice comes often."""
+
 CONNECT_S = 10
 """Seconds after which a PostgreSQL server that does not answer counts as gone."""
 
@@ -62,9 +65,11 @@ def make_engine(url: str) -> Engine:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
-    patience = {} if "connect_timeout" in parsed.query else {"connect_timeout": CONNECT_S}
+    asked: dict[str, Any] = {"prepare_threshold": REPEATED}
+    if "connect_timeout" not in parsed.query:
+        asked["connect_timeout"] = CONNECT_S
     try:
-        engine = create_engine(parsed, pool_size=5, max_overflow=10, connect_args=patience)
+        engine = create_engine(parsed, pool_size=5, max_overflow=10, connect_args=asked)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
             "the PostgreSQL driver is not installed", "pip install 'arbiter[postgresql]'"
