@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from operator import attrgetter
@@ -57,7 +56,7 @@ def present_costs(
 def at_full_price(candidate: Candidate) -> Candidate:
     """A candidate at the cost of its quoted price, whether or not a machine is paid for."""
     full = candidate.full_usd_per_mtok
-    return candidate if full is None else replace(candidate, usd_per_mtok=full)
+    return candidate if full is None else candidate._replace(usd_per_mtok=full)
 
 
 def within_caps(candidate: Candidate, policy: Policy) -> bool:
@@ -76,4 +75,4 @@ def cheapest_to_buy(candidates: Sequence[Candidate], policy: Policy) -> Candidat
     ]
     allowed = (one for one in bought if COMMITTED not in one.marks or within_caps(one, policy))
     found = min(allowed, key=rank, default=None)
-    return found if found is None or not found.marks else replace(found, marks=())
+    return found if found is None or not found.marks else found._replace(marks=())

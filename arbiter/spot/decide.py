@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 from arbiter.spot.mix import Mix, Risk
 from arbiter.spot.places import Places, Try
-from arbiter.spot.shortlist import SAME, shortlist
+from arbiter.spot.shortlist import SAME, nearly, shortlist
 from arbiter.spot.situation import ON_DEMAND, Held, Offered, Situation, counted, place_of
 
 STARTING = 2
@@ -95,7 +95,7 @@ class Board:
         self._cuts: list[_Cut] | None = None
 
     def step(self, refused: Collection[str] = ()) -> Step | None:
-        """As `next_step`."""
+        """As `next_step`; what has refused once must be among the refused ever after."""
         if self._cuts is None:
             self._cuts = self.cut_down()
         return self.launch(self._cuts[-1].mix, refused) or self.end(self._cuts)
@@ -119,8 +119,10 @@ class Board:
         cuts = [_Cut("", mix)]
         while True:
             most, best = self._s.tuning.drop, ""
+            lines, same = mix.lines(), nearly(mix)
             for place in mix.counts:
-                if self._risks[place].price > most:  # leaving it out saves no more than that
+                # No machine is one that is always lost, and costs nothing.
+                if mix.score - sum(lines[place]) > most - same:
                     saving = mix.score - mix.score_with(place, -1)
                     if saving > most:
                         most, best = saving, place

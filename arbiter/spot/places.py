@@ -7,7 +7,7 @@ are put in figures only as far up in price as the shortlist asks for.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import exp
 from operator import attrgetter
 from typing import NamedTuple
@@ -92,10 +92,16 @@ class Places:
         elif place not in self.risks:
             self._not_offered(one)
 
-    def look_up_to(self, price: float) -> None:
-        """Put in figures what costs less than this, on-demand hours per hour."""
+    def look_up_to(self, price: float, refused: Collection[str] = ()) -> None:
+        """Put in figures what costs less than this, on-demand hours per hour.
+
+        Args:
+            refused: pools that may be left out for good.
+        """
         while self._unseen and self._unseen[-1].price < price:
-            self._look(self._unseen.pop())
+            offer = self._unseen.pop()
+            if offer.name not in refused:
+                self._look(offer)
 
     def _know(self, offer: Offered) -> None:
         self._offers[offer.name] = offer, (offer.rank, len(self._offers))

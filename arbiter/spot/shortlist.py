@@ -69,44 +69,51 @@ def shortlist(
     Args:
         useful: what the new machine is added to.
         replaced: places that it may replace a machine of.
-        refused: places that are not tried.
+        refused: places that are not tried, now and from now on.
     """
     lines = {place: line for place, line in useful.lines().items() if place in replaced}
     lowest = _lowest(lines.values())
-    same = SAME * (1.0 + useful.score + useful.missing_cost)
-    ours = [one for one in places.ours.values() if one.name not in refused]
-    bounds = [_bound(useful, one, lowest) for one in ours]
-    most = max([least, *(one.gain for one in bounds if one.one.name not in useful.counts)])
-    places.look_up_to(useful.score - lowest[0][0] - most + same)
-    top = useful.score - _least(lowest, places.least_loss)
+    same = nearly(useful)
+    most = least
+    bounds: list[_Bound] = []
+    places.look_up_to(useful.score - lowest[0][0] - most + same, refused)
+    best = useful.score - _least(lowest, places.least_loss)
     for one in places.others:
-        if top - one.dear <= most - same:
+        if best - one.dear <= most - same:
             break
-        bound = useful.score - one.dear
-        gain = bound - _least(lowest, loss := one.risk.at(1))
+        gain = useful.score - one.dear - _least(lowest, loss := one.risk.at(1))
         if gain > most - same and one.name not in places.counts and one.name not in refused:
-            bounds.append(_Bound(gain, bound, loss, one))
+            bounds.append(_Bound(gain, useful.score - one.dear, loss, one))
             most = max(most, gain)  # of a new pool it is what it gains, no mere bound
+    for one in places.ours.values():
+        loss, less = _on_the_line(one.risk, useful.counts.get(one.name, 0))
+        top = useful.score - one.dear + less * useful.missing_cost
+        gain = top - _least(lowest, loss)
+        if gain > most - same and one.name not in refused:
+            bounds.append(_Bound(gain, top, loss, one))
     worth = [one for one in bounds if one.gain > most - same]
     floors = [(one.top - most + same, one.loss) for one in worth]
     return Shortlist(
         sorted([one.one for one in worth], key=attrgetter("order")),
         frozenset(
-            place
-            for place, (fixed, slope) in lines.items()
-            if any(fixed + slope * loss < floor for floor, loss in floors)
+            [
+                place
+                for floor, loss in floors
+                for place, (fixed, slope) in lines.items()
+                if fixed + slope * loss < floor
+            ]
         ),
     )
 
 
-def _bound(useful: Mix, one: Try, lowest: Sequence[Line]) -> _Bound:
-    count = useful.counts.get(one.name, 0)
-    loss, less = _on_the_line(one.risk, count) if count else (one.risk.at(1), 0.0)
-    top = useful.score - one.dear + less * useful.missing_cost
-    return _Bound(top - _least(lowest, loss), top, loss, one)
+def nearly(mix: Mix) -> float:
+    """Scores of a mix and of its neighbours that differ by less may be the same, rounded."""
+    return SAME * (1.0 + mix.score + mix.missing_cost)
 
 
 def _least(lowest: Sequence[Line], loss: float) -> float:
+    if len(lowest) == 1:
+        return lowest[0][0] + lowest[0][1] * loss
     return min([fixed + slope * loss for fixed, slope in lowest])
 
 
@@ -121,6 +128,8 @@ def _lowest(lines: Iterable[Line]) -> list[Line]:
 
 def _on_the_line(risk: Risk, count: int) -> Line:
     """The loss with which a new pool is no better than one machine more here, and by what more."""
+    if not count:
+        return risk.at(1), 0.0
     loss = risk.at(count)
     if count == 1:
         return WHOLE * loss, 0.0
