@@ -132,17 +132,17 @@ class Daemon:
         )
         self.metrics = Metrics(self.sources)
 
-    def start(self) -> None:
+    def start(self, patience_s: float = LASTS.total_seconds()) -> None:
         """Take the lease, and begin: every provider is polled at once, and the first tick made.
+
+        Args:
+            patience_s: seconds to wait for whoever acts now: a command for one tick, a daemon
+                that died on another machine until its lease runs out.
 
         Raises:
             ArbiterError: another daemon acts on this database.
         """
-        if not self._lease.acquire():
-            raise ArbiterError(
-                f"another arbiter acts on this database: {_holder(self._lease.holder_now())}",
-                "end it first, or set ARBITER_DATABASE_URL to another database",
-            )
+        self._take_lease(time.monotonic() + patience_s)
         self._orders = self._ordered()
         self._awaited = self._never_polled()
         self._awaited_until = time.monotonic() + FIRST_POLLS_S
@@ -210,6 +210,20 @@ class Daemon:
     def _never_polled(self) -> set[str]:
         with self.store.read() as connection:
             return set(self._providers) - {row.provider for row in last_polls(connection)}
+
+    def _take_lease(self, until: float) -> None:
+        waits = False
+        while not self._lease.acquire():
+            holder = _holder(self._lease.holder_now())
+            if time.monotonic() > until:
+                raise ArbiterError(
+                    f"another arbiter acts on this database: {holder}",
+                    "end it first, or set ARBITER_DATABASE_URL to another database",
+                )
+            if not waits:
+                self._log("daemon", f"waiting for {holder}, which acts on this database now")
+            waits = True
+            time.sleep(0.2)
 
     def _keep_lease(self) -> bool:
         """Renew the lease; without it nothing may be done any more."""

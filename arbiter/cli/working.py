@@ -96,11 +96,17 @@ class Session:
         _tell(sentence)
 
     def step(self, name: str) -> list[Plan]:
-        """One tick for the service, unless a daemon holds the lease and does it itself."""
+        """One tick for the service, unless a daemon holds the lease and does it itself.
+
+        The lease is given back after each: a daemon that is started meanwhile takes over.
+        """
         if not self.lease.acquire():
             return []
-        self.freshen()
-        return self.loop.tick([name])
+        try:
+            self.freshen()
+            return self.loop.tick([name])
+        finally:
+            self.lease.release()
 
     def freshen(self) -> None:
         """Poll the providers whose prices are older than their interval."""
@@ -133,21 +139,17 @@ class Session:
 
 @contextmanager
 def session(settings: Settings, clock: Clock | None = None) -> Iterator[Session]:
-    """A session; its lease and its connections are given back at the end."""
+    """A session; its connections are given back at the end."""
     clock = clock or SystemClock()
     store = Store(settings.database_url)
-    lease = Lease(store, clock)
     try:
         atlas = load_atlas()
         executor = make_executor(settings)
         routing = make_routing(settings)
         loop = make_loop(settings, store, executor, clock, atlas, _tell, routing)
-        yield Session(settings, store, atlas, loop, lease, clock, routing)
+        yield Session(settings, store, atlas, loop, Lease(store, clock), clock, routing)
     finally:
-        try:
-            lease.release()
-        finally:
-            store.close()
+        store.close()
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> int:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -124,13 +125,35 @@ def test_a_second_daemon_on_the_same_database_is_refused(store: Store, tmp_path:
     first.start()
     try:
         with pytest.raises(ArbiterError) as refused:
-            make(store, tmp_path, lines=[]).start()
+            make(store, tmp_path, lines=[]).start(patience_s=0)
         assert f"process {os.getpid()}" in str(refused.value)
     finally:
         first.stop()
     third = make(store, tmp_path, lines=[])
     third.start()
     third.stop()
+
+
+def test_a_daemon_waits_for_a_command_that_acts(store: Store, tmp_path: Path) -> None:
+    lines: list[str] = []
+    daemon = make(store, tmp_path, lines=lines)
+    command = Lease(store, daemon.clock)
+    assert command.acquire()
+    starting = threading.Thread(target=daemon.start, args=(PATIENCE_S,))
+    starting.start()
+    try:
+        eventually(lambda: lines)
+        assert lines == [f"waiting for process {os.getpid()} on {socket.gethostname()}, "
+                         "which acts on this database now"]  # fmt: skip
+        assert not daemon.schedule.running
+        command.release()
+        starting.join(PATIENCE_S)
+        assert daemon.schedule.running
+        assert not command.acquire()
+    finally:
+        command.release()
+        starting.join(PATIENCE_S)
+        daemon.stop()
 
 
 def test_a_daemon_that_lost_its_lease_acts_no_more_and_ends(store: Store, tmp_path: Path) -> None:
