@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from arbiter.store.instants import EPOCH_2000
 
+_Values = tuple[int | str | None, ...]
+
 CLOCK_STEP_S = 3600
 """Seconds by which a clock may be set back and still be the same clock. Beyond that, one of the
 two was wrong, and the present one is believed for the age of quotes."""
@@ -27,12 +29,64 @@ class Closed(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """From `since` on the price of a series is another one."""
+    """From `since` on the price of a series is another one.
+
+    Attributes:
+        before: since when the price stood that ends at `since`; None where none stood.
+    """
 
     series_id: int
     since: int
     micros: int
     priced_at: int | None
+    before: int | None
+
+
+def change(connection: Connection, rows: Sequence[Opened]) -> None:
+    """Append new prices to the history, end those that they replace, and let them stand."""
+    if connection.dialect.name == "postgresql":
+        _at_once(connection, rows, _CHANGE)
+        return
+    replaced = ((row.series_id, row.since, row.before) for row in rows)
+    close(
+        connection,
+        [Closed(since, one, before) for one, since, before in replaced if before is not None],
+    )
+    _one_by_one(connection, [row[:3] for row in rows], _APPEND)
+    _one_by_one(connection, [row[:4] for row in rows], _STAND)
+
+
+_APPEND = f"""
+INSERT INTO price_change (series_id, from_2000, price_micros) VALUES (?, ? - {EPOCH_2000}, ?)
+"""  # noqa: S608
+_ANEW = """
+ON CONFLICT (series_id) DO UPDATE SET valid_from = excluded.valid_from,
+price_micros = excluded.price_micros, priced_at = excluded.priced_at
+"""
+_STAND = f"""
+INSERT INTO price_now (series_id, valid_from, price_micros, priced_at) VALUES (?, ?, ?, ?) {_ANEW}
+"""  # noqa: S608
+# What stood is updated, since to insert it and to find that it is there costs more.
+_CHANGE = f"""
+WITH n AS MATERIALIZED (
+  SELECT id, since, (since - {EPOCH_2000})::integer AS since_2000, micros, priced_at,
+         (before - {EPOCH_2000})::integer AS before_2000
+  FROM unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+       n(id, since, micros, priced_at, before)
+), closed AS (
+  UPDATE price_change c SET to_2000 = n.since_2000
+  FROM n WHERE c.series_id = n.id AND c.from_2000 = n.before_2000
+), opened AS (
+  INSERT INTO price_change (series_id, from_2000, price_micros)
+  SELECT id, since_2000, micros FROM n
+), replaced AS (
+  UPDATE price_now p
+  SET valid_from = n.since, price_micros = n.micros, priced_at = n.priced_at
+  FROM n WHERE p.series_id = n.id AND n.before_2000 IS NOT NULL
+)
+INSERT INTO price_now (series_id, valid_from, price_micros, priced_at)
+SELECT id, since, micros, priced_at FROM n WHERE before_2000 IS NULL {_ANEW}
+"""  # noqa: S608
 
 
 def close(connection: Connection, rows: Sequence[Closed]) -> None:
@@ -45,35 +99,6 @@ def close(connection: Connection, rows: Sequence[Closed]) -> None:
         f"UPDATE price_change c SET to_2000 = n.until - {EPOCH_2000}"  # noqa: S608
         " FROM unnest(%s::bigint[], %s::integer[], %s::bigint[]) n(until, id, since)"
         f" WHERE c.series_id = n.id AND c.from_2000 = n.since - {EPOCH_2000}",
-    )
-
-
-def append(connection: Connection, rows: Sequence[Opened]) -> None:
-    """Append new prices to the history."""
-    _run(
-        connection,
-        [row[:3] for row in rows],
-        "INSERT INTO price_change (series_id, from_2000, price_micros)"  # noqa: S608
-        f" VALUES (?, ? - {EPOCH_2000}, ?)",
-        "INSERT INTO price_change (series_id, from_2000, price_micros)"  # noqa: S608
-        f" SELECT id, since - {EPOCH_2000}, micros"
-        " FROM unnest(%s::integer[], %s::bigint[], %s::bigint[]) n(id, since, micros)",
-    )
-
-
-def stand(connection: Connection, rows: Sequence[Opened]) -> None:
-    """Put new prices in the place of those that stood."""
-    update = (
-        " ON CONFLICT (series_id) DO UPDATE SET valid_from = excluded.valid_from,"
-        " price_micros = excluded.price_micros, priced_at = excluded.priced_at"
-    )
-    insert = "INSERT INTO price_now (series_id, valid_from, price_micros, priced_at)"
-    _run(
-        connection,
-        rows,
-        f"{insert} VALUES (?, ?, ?, ?){update}",
-        f"{insert} SELECT * FROM unnest(%s::integer[], %s::bigint[], %s::bigint[], %s::bigint[])"  # noqa: S608
-        f"{update}",
     )
 
 
@@ -109,13 +134,29 @@ def see(connection: Connection, rows: Sequence[tuple[str, str, str, int]]) -> No
 
 def _run(
     connection: Connection,
-    rows: Sequence[tuple[int | str | None, ...]],
+    rows: Sequence[_Values],
     sqlite: str,
     postgresql: str,
 ) -> None:
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(sqlite, list(map(tuple, rows)))
+        _one_by_one(connection, rows, sqlite)
     else:
-        connection.exec_driver_sql(postgresql, tuple(map(list, zip(*rows, strict=True))))
+        _at_once(connection, rows, postgresql)
+
+
+def _one_by_one(connection: Connection, rows: Sequence[_Values], sqlite: str) -> None:
+    connection.exec_driver_sql(sqlite, list(map(tuple, rows)))
+
+
+def _at_once(connection: Connection, rows: Sequence[_Values], postgresql: str) -> None:
+    connection.exec_driver_sql(postgresql, tuple(map(_array, zip(*rows, strict=True))))
+
+
+def _array(column: Sequence[int | str | None]) -> str | list[int | str | None]:
+    """A column as PostgreSQL writes an array: psycopg looks at each number, which takes longer."""
+    if any(isinstance(value, str) for value in column):
+        return list(column)
+    values = ",".join("NULL" if value is None else str(value) for value in column)
+    return f"{{{values}}}"

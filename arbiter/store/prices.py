@@ -160,20 +160,16 @@ class PriceBook:
         if not changed:
             return
         returned = self._ended(connection, [k for k in changed if k not in self._standing])
-        closed: list[price_rows.Closed] = []
         opened: list[price_rows.Opened] = []
         for key, offer in changed.items():
             series_id, known = self._ids[key], self._standing.get(key)
             priced_at = int(offer.priced_at.timestamp()) if offer.priced_at else None
             since = _since(priced_at, known, returned.get(key), seen_at)
             micros = offer.price.micros
-            if known is not None:
-                closed.append(price_rows.Closed(since, series_id, known.valid_from))
-            opened.append(price_rows.Opened(series_id, since, micros, priced_at))
+            before = None if known is None else known.valid_from
+            opened.append(price_rows.Opened(series_id, since, micros, priced_at, before))
             self._standing[key] = Standing(series_id, micros, since)
-        price_rows.close(connection, closed)
-        price_rows.append(connection, opened)
-        price_rows.stand(connection, opened)
+        price_rows.change(connection, opened)
         # What a provider dates back to another day changes days that are rolled up already.
         today = seen_at - seen_at % rollups.DAY_S
         rollups.forget(
