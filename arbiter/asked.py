@@ -14,7 +14,7 @@ from arbiter.domain import Candidate
 from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of
 from arbiter.spot.beliefs import HOUR, Beliefs
-from arbiter.spot.cold import cold_s
+from arbiter.spot.cold import cold_starts
 from arbiter.spot.situation import Offered
 from arbiter.standing import Standing
 
@@ -39,7 +39,8 @@ class Asked:
             pools: all that may be launched in, the cheapest first.
             unit: USD per million tokens that count as 1.
         """
-        self._standing, self._policy, self._beliefs = standing, policy, beliefs
+        self._standing, self._beliefs = standing, beliefs
+        self._cold_s = cold_starts(beliefs.colds, standing.profile.name, policy.cold_start_s)
         self._pools, self._unit = pools, unit
         self._rank = {name: number for number, name in enumerate(pools)}
         self._cold_starts: dict[str, float] = {}
@@ -86,9 +87,7 @@ class Asked:
 
     def _cold_h(self, group: str) -> float:
         if group not in self._cold_starts:
-            colds, assumed_s = self._beliefs.colds, self._policy.cold_start_s
-            seconds = cold_s(colds, self._standing.profile.name, group, assumed_s)
-            self._cold_starts[group] = seconds / HOUR
+            self._cold_starts[group] = self._cold_s(group) / HOUR
         return self._cold_starts[group]
 
     def _kind(self, name: str) -> Kind:

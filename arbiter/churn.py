@@ -47,8 +47,10 @@ def churn(policy: Policy, losses: Sequence[datetime], replicas: int, now: dateti
         losses: when spot machines of the service were lost, in any order.
         replicas: how many were ordered: as many more losses are borne.
     """
-    window = timedelta(seconds=policy.churn_window_s)
     most = policy.churn_after * max(1, replicas)
+    if len(losses) < most:
+        return None
+    window = timedelta(seconds=policy.churn_window_s)
     held: Churn | None = None
     recent: list[datetime] = []
     for at in sorted(losses):

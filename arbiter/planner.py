@@ -212,11 +212,14 @@ def _hedge(
     steps: Steps, fleet: Fleet, policy: Policy, sifted: Sifted, kept: Sequence[Replica]
 ) -> None:
     """Launch the next candidate beside a launch that is slow, while replicas are missing."""
+    waiting = to_hedge(kept, fleet.slow, fleet.service.replicas)
+    if not waiting:
+        return
     used = {replica.offer.where for replica in kept}
     used.update(action.offer.where for action in steps.actions if action.offer is not None)
     spot = spot_failures(policy, fleet.refusals, steps.now) < policy.fallback_after
     spot = spot and churn(policy, fleet.losses, fleet.service.replicas, steps.now) is None
-    for slow in to_hedge(kept, fleet.slow, fleet.service.replicas):
+    for slow in waiting:
         found = next_candidate(slow, sifted.candidates, used, spot=spot)
         if found is not None and not steps.touches(slow):
             used.add(found.quote.offer.where)

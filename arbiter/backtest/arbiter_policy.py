@@ -179,7 +179,8 @@ class Arbiter:
                 events.append(Event(now, zone.name, zone.region, kind, gone + left, gone))
             elif left:
                 events.append(Event(now, zone.name, zone.region, Happened.STANDS, left))
-        self._beliefs = learn(self._beliefs, events)
+        if events:
+            self._beliefs = learn(self._beliefs, events)
 
     def _situation(self, view: View, held: list[Instance]) -> Situation:
         setting = self._setting

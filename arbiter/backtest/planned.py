@@ -71,7 +71,8 @@ class Planned:
             max_usd_per_mtok=None,
             cold_start_s=setting.on_demand_cold_start * setting.tick_s,
         )
-        places = self.places or tuple(Place("recorded", zone.region) for zone in setting.zones)
+        regions = {zone.region: Place("recorded", zone.region) for zone in setting.zones}
+        places = self.places or tuple(regions[zone.region] for zone in setting.zones)
         tiers = self.tiers or ("standard",) * len(places)
         return PlannedPolicy(policy, setting, places, tiers)
 

@@ -220,7 +220,7 @@ def learn(beliefs: Beliefs, events: Iterable[Event | Answered | Busy]) -> Belief
             rates = busied(rates, event)
         else:
             pools[event.pool] = _after(pools.get(event.pool) or Pool(event.region), event)
-    return replace(beliefs, pools=pools, colds=colds, rates=rates)
+    return Beliefs(pools, beliefs.goals, colds, beliefs.seeds, rates)
 
 
 def faded(beliefs: Beliefs, at: float) -> Beliefs:

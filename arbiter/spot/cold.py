@@ -9,7 +9,7 @@ that never answered are not among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import exp, log
 from statistics import median
 from typing import NamedTuple
@@ -56,9 +56,19 @@ def cold_s(colds: Colds, model: str, place: str, assumed_s: float) -> float:
     Args:
         assumed_s: where nothing is measured.
     """
+    return exp(_shrunk(colds.get(_key(model, place), ()), anywhere(colds, model, assumed_s)))
+
+
+def cold_starts(colds: Colds, model: str, assumed_s: float) -> Callable[[str], float]:
+    """`cold_s` of one model, for whoever asks about many places."""
+    elsewhere = anywhere(colds, model, assumed_s)
+    return lambda place: exp(_shrunk(colds.get(_key(model, place), ()), elsewhere))
+
+
+def anywhere(colds: Colds, model: str, assumed_s: float) -> float:
+    """The logarithm of `cold_s` of a place where nothing is measured of the model."""
     of_model = [one for key, found in colds.items() if _is_of(key, model) for one in found]
-    anywhere = _shrunk(of_model, log(max(SHORTEST_S, assumed_s)))
-    return exp(_shrunk(colds.get(_key(model, place), ()), anywhere))
+    return _shrunk(of_model, log(max(SHORTEST_S, assumed_s)))
 
 
 def places(colds: Colds, model: str) -> dict[str, tuple[float, ...]]:
