@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
+from functools import lru_cache
 
 from arbiter.countries import ADEQUATE, ADEQUATE_FOR_SOME, EEA, EU, EVIDENCE_DATE, transfer_basis
 from arbiter.domain import Place
@@ -150,9 +151,13 @@ class Refused:
 
 Verdict = Allowed | Refused
 
+MOST_VERDICTS = 4096
+"""Newest verdicts that are remembered: about as many as all clouds have regions, for ten rules."""
 
+
+@lru_cache(maxsize=MOST_VERDICTS)
 def judge(place: Place, rule: Rule, tier: str = "standard") -> Verdict:
-    """Whether a place passes a rule.
+    """Whether a place passes a rule; found once, as every plan asks it of the same regions.
 
     Args:
         place: what is known of the region; unknowns are None.
