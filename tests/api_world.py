@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import httpx
 from fastapi import FastAPI
+from ready_database import ready_sqlite
 
 from arbiter.api.app import create_app
 from arbiter.api.metrics import Metrics
@@ -102,7 +103,7 @@ class World:
 
 
 def make_world(folder: Path, *, simulated: bool = False, names: tuple[str, ...] = ()) -> World:
-    store, clock, pulse = Store(f"sqlite:///{folder / 'arbiter.db'}"), FakeClock(), Pulse()
+    store, clock, pulse = Store(ready_sqlite(folder / "arbiter.db")), FakeClock(), Pulse()
     settings = Settings(data_dir=folder, executor="local", simulated=simulated)
     atlas, executor = load_atlas(), FakeExecutor(immediate=True)
     policy, profile = partial(policy_of, settings), load_profile

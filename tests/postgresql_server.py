@@ -48,14 +48,22 @@ class PostgresqlServer:
         return f"postgresql+psycopg://{ACCOUNT}@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of a new, empty database, dropped at the end with whoever is still connected."""
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """The URL of a new database, dropped at the end with whoever is still connected.
+
+        Args:
+            template: what it is a copy of; an empty one unless said otherwise.
+        """
         name = f"test_{next(self._numbers)}"
-        self._administer(f"CREATE DATABASE {name}")
+        self.create(name, template)
         try:
             yield self.url(name)
         finally:
             self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def create(self, name: str, template: str = "template1") -> None:
+        """Make a database that lasts as long as the server."""
+        self._administer(f"CREATE DATABASE {name} TEMPLATE {template}")
 
     def _administer(self, statement: str) -> None:
         with self.connect() as connection:

@@ -8,8 +8,8 @@ from postgresql_server import PostgresqlServer
 from sqlalchemy import create_engine, inspect, text
 
 
-def test_a_database_is_empty_and_writable(database_url: str) -> None:
-    engine = create_engine(database_url)
+def test_a_database_is_empty_and_writable(empty_database_url: str) -> None:
+    engine = create_engine(empty_database_url)
     with engine.begin() as connection:
         assert inspect(connection).get_table_names() == []
         connection.execute(text("CREATE TABLE kept (answer INTEGER)"))

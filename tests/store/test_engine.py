@@ -35,11 +35,11 @@ def refused(url: str) -> str:
     return told
 
 
-def test_an_empty_database_is_brought_to_the_newest_schema(database_url: str) -> None:
-    store = Store(database_url)
+def test_an_empty_database_is_brought_to_the_newest_schema(empty_database_url: str) -> None:
+    store = Store(empty_database_url)
     assert schema_of(store.engine) == SCHEMA
     store.close()
-    again = Store(database_url, migrate=False)  # nothing is left to do
+    again = Store(empty_database_url, migrate=False)  # nothing is left to do
     again.close()
 
 
@@ -47,16 +47,16 @@ def test_the_newest_migration_is_the_one_that_the_quick_path_knows() -> None:
     assert max(known_revisions()) == SCHEMA
 
 
-def test_the_migrated_schema_is_that_of_the_tables(database_url: str) -> None:
-    store = Store(database_url)
+def test_the_migrated_schema_is_that_of_the_tables(empty_database_url: str) -> None:
+    store = Store(empty_database_url)
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
     store.close()
 
 
-def test_the_comparison_would_notice_a_missing_column(database_url: str) -> None:
-    store = Store(database_url)
+def test_the_comparison_would_notice_a_missing_column(empty_database_url: str) -> None:
+    store = Store(empty_database_url)
     with store.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE poll DROP COLUMN reasons")
     with store.engine.connect() as connection:
@@ -65,33 +65,33 @@ def test_the_comparison_would_notice_a_missing_column(database_url: str) -> None
     store.close()
 
 
-def test_without_migrating_an_empty_database_is_refused(database_url: str) -> None:
+def test_without_migrating_an_empty_database_is_refused(empty_database_url: str) -> None:
     with pytest.raises(StoreError, match=r"is empty.*arbiter poll"):
-        Store(database_url, migrate=False)
+        Store(empty_database_url, migrate=False)
 
 
-def test_a_newer_database_is_refused(database_url: str) -> None:
-    Store(database_url).close()
-    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
-    told = refused(database_url)
+def test_a_newer_database_is_refused(empty_database_url: str) -> None:
+    Store(empty_database_url).close()
+    execute(empty_database_url, "UPDATE alembic_version SET version_num = '9999'")
+    told = refused(empty_database_url)
     assert "schema 9999, newer than this arbiter's" in told
     assert "ARBITER_DATABASE_URL" in told
 
 
-def test_a_database_of_somebody_else_is_refused_and_left_alone(database_url: str) -> None:
-    execute(database_url, "CREATE TABLE invoices (id INTEGER)")
-    assert "holds other tables; give arbiter a database of its own" in refused(database_url)
-    engine = make_engine(database_url)
+def test_a_database_of_somebody_else_is_refused_and_left_alone(empty_database_url: str) -> None:
+    execute(empty_database_url, "CREATE TABLE invoices (id INTEGER)")
+    assert "holds other tables; give arbiter a database of its own" in refused(empty_database_url)
+    engine = make_engine(empty_database_url)
     with engine.connect() as connection:
         assert connection.dialect.get_table_names(connection) == ["invoices"]
     engine.dispose()
 
 
-def test_many_may_open_an_empty_database_at_once(database_url: str) -> None:
+def test_many_may_open_an_empty_database_at_once(empty_database_url: str) -> None:
     script = "import sys; from arbiter.store.engine import Store; Store(sys.argv[1]).close()"
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", script, database_url], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", script, empty_database_url], stderr=subprocess.PIPE, text=True
         )
         for _ in range(3)
     ]
@@ -101,9 +101,9 @@ def test_many_may_open_an_empty_database_at_once(database_url: str) -> None:
     ] * 3
 
 
-def test_two_writers_queue(database_url: str) -> None:
+def test_two_writers_queue(empty_database_url: str) -> None:
     """Neither sees the other's half, and neither is refused."""
-    store = Store(database_url)
+    store = Store(empty_database_url)
     statement = text("INSERT INTO meta (key, value) SELECT 'n' || count(*), '' FROM meta")
     with store.begin() as connection:
         connection.execute(text("INSERT INTO meta (key, value) VALUES ('first', '')"))
@@ -125,8 +125,8 @@ def test_two_writers_queue(database_url: str) -> None:
     store.close()
 
 
-def test_an_error_inside_undoes_the_transaction(database_url: str) -> None:
-    store = Store(database_url)
+def test_an_error_inside_undoes_the_transaction(empty_database_url: str) -> None:
+    store = Store(empty_database_url)
     with pytest.raises(StoreError, match="refused"), store.begin() as connection:  # noqa: PT012
         connection.execute(text("INSERT INTO meta (key, value) VALUES ('a', 'b')"))
         connection.execute(text("INSERT INTO meta (key, value) VALUES ('a', 'c')"))
@@ -189,8 +189,8 @@ def test_a_connection_that_has_rested_long_is_asked(
         store.close()
 
 
-def test_an_error_of_the_driver_is_told_in_one_line(database_url: str) -> None:
-    store = Store(database_url)
+def test_an_error_of_the_driver_is_told_in_one_line(empty_database_url: str) -> None:
+    store = Store(empty_database_url)
     with pytest.raises(StoreError, match=r"refused: .*nowhere"), store.read() as connection:
         driver.row(connection, "SELECT 1 FROM nowhere")
     with store.read() as connection:

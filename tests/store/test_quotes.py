@@ -146,9 +146,9 @@ def test_a_reader_waits_for_no_writer(store: Store, atlas: Atlas) -> None:
         assert [quote.price for quote in both_ways(store, atlas)] == [one.price for one in OFFERS]
 
 
-def test_an_empty_database_has_no_prices_yet(database_url: str) -> None:
+def test_an_empty_database_has_no_prices_yet(empty_database_url: str) -> None:
     with pytest.raises(StoreError, match=r"no prices are stored yet.*arbiter poll"):
-        open_quick(database_url)
+        open_quick(empty_database_url)
 
 
 @pytest.mark.parametrize("found", ["0000", "9999"])

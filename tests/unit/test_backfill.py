@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from ready_database import ready_sqlite
 from sqlalchemy import select
 
 from arbiter.backfill import AT_MOST, NoHistory, backfill, backfill_once
@@ -61,7 +62,7 @@ def past(
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(f"sqlite:///{tmp_path / 'arbiter.db'}")
+    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
     yield opened
     opened.close()
 

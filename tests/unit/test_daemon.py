@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ready_database import ready_sqlite
 
 from arbiter.daemon import Daemon, enabled_providers, listen
 from arbiter.domain import Service
@@ -43,7 +44,7 @@ def eventually(condition: Callable[[], Any]) -> Any:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path / 'arbiter.db'}")
+    store = Store(ready_sqlite(tmp_path / "arbiter.db"))
     yield store
     store.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ready_database import ready_sqlite
 from sqlalchemy import event
 
 from arbiter import registry
@@ -24,7 +25,7 @@ from arbiter.testing import FakeClock, FakeProvider, priced
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(f"sqlite:///{tmp_path / 'arbiter.db'}")
+    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
     yield opened
     opened.close()
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from ready_database import ready_sqlite
 
 from arbiter.errors import ProviderError, RateLimited
 from arbiter.keeping import Keeping
@@ -45,7 +46,7 @@ class Remembering(FakeProvider):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(f"sqlite:///{tmp_path / 'arbiter.db'}")
+    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
     yield opened
     opened.close()
 

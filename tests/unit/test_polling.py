@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ready_database import ready_sqlite
 
 from arbiter.errors import RateLimited, Unreachable
 from arbiter.ingest import poll_providers
@@ -125,7 +126,7 @@ def test_a_restart_keeps_to_an_open_circuit_and_to_what_was_asked_for() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(f"sqlite:///{tmp_path / 'arbiter.db'}")
+    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
     yield opened
     opened.close()
 
