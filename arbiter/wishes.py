@@ -323,11 +323,13 @@ class Wishes:
         if self._count() < self._standing.replicas + self._policy.max_spares:
             return  # another place may still be granted as a spare
         dearest = self._to_move()
-        most = None if dearest is None else self._worth_moving(dearest)
-        for name, candidate in self._pools.items():
-            if most is None or candidate.usd_per_mtok > most:
-                self._refused.add(name)
-        if self._bought is not None and (most is None or self._bought.usd_per_mtok > most):
+        if dearest is None:
+            self._refused.update(self._pools)
+            self._buy_no_more()
+            return
+        most = self._worth_moving(dearest)
+        self._refused.update(name for name, one in self._pools.items() if one.usd_per_mtok > most)
+        if self._bought is not None and self._bought.usd_per_mtok > most:
             self._buy_no_more()
 
     def _buy_no_more(self) -> None:

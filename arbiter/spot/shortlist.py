@@ -86,7 +86,7 @@ def shortlist(
             bounds.append(_Bound(gain, useful.score - one.dear, loss, one))
             most = max(most, gain)  # of a new pool it is what it gains, no mere bound
     for one in places.ours.values():
-        loss, less = _on_the_line(one.risk, useful.counts.get(one.name, 0))
+        loss, less = on_the_line(one.risk, useful.counts.get(one.name, 0))
         top = useful.score - one.dear + less * useful.missing_cost
         gain = top - _least(lowest, loss)
         if gain > most - same and one.name not in refused:
@@ -126,7 +126,7 @@ def _lowest(lines: Iterable[Line]) -> list[Line]:
     return found
 
 
-def _on_the_line(risk: Risk, count: int) -> Line:
+def on_the_line(risk: Risk, count: int) -> Line:
     """The loss with which a new pool is no better than one machine more here, and by what more."""
     if not count:
         return risk.at(1), 0.0
