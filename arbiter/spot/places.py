@@ -17,6 +17,9 @@ from arbiter.spot.mix import Risk
 from arbiter.spot.probes import wait_s
 from arbiter.spot.situation import ON_DEMAND, Held, Offered, Situation, counted, place_of
 
+FEW = 8
+"""Pools that are put in figures at a time: what they gain may leave out the dearer ones."""
+
 
 class Try(NamedTuple):
     """A place that a machine may be launched in.
@@ -92,21 +95,26 @@ class Places:
         elif place not in self.risks:
             self._not_offered(one)
 
-    def look_up_to(self, price: float, refused: Collection[str] = ()) -> None:
-        """Put in figures what costs less than this, on-demand hours per hour.
+    def look_up_to(self, price: float, refused: Collection[str] = ()) -> list[Try]:
+        """Put in figures the next few that cost less than this, on-demand hours per hour.
 
         Args:
             refused: pools that may be left out for good.
+
+        Returns:
+            The launches found; none: there are no more.
         """
-        while self._unseen and self._unseen[-1].price < price:
+        found: list[Try] = []
+        while len(found) < FEW and self._unseen and self._unseen[-1].price < price:
             offer = self._unseen.pop()
-            if offer.name not in refused:
-                self._look(offer)
+            attempt = None if offer.name in refused else self._look(offer)
+            found += [] if attempt is None else [attempt]
+        return found
 
     def _know(self, offer: Offered) -> None:
         self._offers[offer.name] = offer, (offer.rank, len(self._offers))
 
-    def _look(self, offer: Offered) -> None:
+    def _look(self, offer: Offered) -> Try | None:
         held, begins_h = self._counts.get(offer.name, 0), self._begins_h(offer)
         risk, attempt = self._figures(offer, held, begins_h)
         self.risks[offer.name] = risk
@@ -116,6 +124,7 @@ class Places:
         elif attempt is not None:
             insort(self.others, attempt, key=attrgetter("dear"))
             self.least_loss = min(self.least_loss, risk.at(1))
+        return attempt
 
     def _figures(self, offer: Offered, held: int, begins_h: float) -> tuple[Risk, Try | None]:
         """A pool as a place, and the launch there, if one may be tried."""

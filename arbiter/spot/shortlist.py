@@ -76,15 +76,22 @@ def shortlist(
     same = nearly(useful)
     most = least
     bounds: list[_Bound] = []
-    places.look_up_to(useful.score - lowest[0][0] - most + same, refused)
-    best = useful.score - _least(lowest, places.least_loss)
-    for one in places.others:
-        if best - one.dear <= most - same:
-            break
+
+    def consider(one: Try) -> None:
+        nonlocal most
         gain = useful.score - one.dear - _least(lowest, loss := one.risk.at(1))
         if gain > most - same and one.name not in places.counts and one.name not in refused:
             bounds.append(_Bound(gain, useful.score - one.dear, loss, one))
             most = max(most, gain)  # of a new pool it is what it gains, no mere bound
+
+    best = useful.score - _least(lowest, places.least_loss)
+    for one in places.others:
+        if best - one.dear <= most - same:
+            break
+        consider(one)
+    while found := places.look_up_to(useful.score - lowest[0][0] - most + same, refused):
+        for one in found:
+            consider(one)
     for one in places.ours.values():
         loss, less = on_the_line(one.risk, useful.counts.get(one.name, 0))
         top = useful.score - one.dear + less * useful.missing_cost

@@ -124,7 +124,8 @@ def everything(
     refused: Collection[str],
 ) -> Shortlist:
     """All launches there are, and not only those that may be the best."""
-    places.look_up_to(inf)
+    while places.look_up_to(inf):
+        pass
     tries = [*places.ours.values(), *places.others]
     tries = [one for one in tries if one.name not in refused]
     return Shortlist(sorted(tries, key=lambda one: one.order), frozenset(replaced))
