@@ -333,8 +333,9 @@ class Wishes:
             self._buy_no_more()
 
     def _buy_no_more(self) -> None:
-        if self._may_buy:
-            self._may_buy, self._board = False, None
+        if self._may_buy and self._board is not None:
+            self._board.buy_no_more()
+        self._may_buy = False
 
     def _is_doomed(self, replica: Replica) -> bool:
         return replica.cluster in self._standing.doomed

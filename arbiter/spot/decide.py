@@ -113,6 +113,11 @@ class Board:
         self._places.hold(one)
         self._cuts = None
 
+    def buy_no_more(self) -> None:
+        """Nothing can be bought on demand any more."""
+        self._places.buy_no_more(self._held)
+        self._cuts = None
+
     def cut_down(self) -> list[_Cut]:
         """What is held, then without one machine after the other that it does without."""
         mix = self._mix(self._places.counts)

@@ -95,6 +95,14 @@ class Places:
         elif place not in self.risks:
             self._not_offered(one)
 
+    def buy_no_more(self, held: Sequence[Held]) -> None:
+        """Nothing can be bought on demand any more; these are all machines of ours."""
+        self.ours.pop(ON_DEMAND, None)
+        self.risks.pop(ON_DEMAND, None)
+        bought = next((one for one in held if one.pool is None), None)
+        if bought is not None:
+            self._not_offered(bought)
+
     def look_up_to(self, price: float, refused: Collection[str] = ()) -> list[Try]:
         """Put in figures the next few that cost less than this, on-demand hours per hour.
 

@@ -169,6 +169,10 @@ def test_a_board_that_is_kept_gives_the_steps_of_a_new_one(
         if step.kind == "launch" and chance.random() < 0.6:  # type: ignore[attr-defined]
             refused.add(str(step.pool))
             continue
+        if step.kind == "buy" and chance.random() < 0.6:  # type: ignore[attr-defined]
+            situation = replace(situation, on_demand=False)
+            board.buy_no_more()
+            continue
         situation = replace(after(situation, step), beliefs=situation.beliefs)
         if step.kind == "end":
             board = Board(situation)
