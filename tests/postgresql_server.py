@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,8 +78,11 @@ class PostgresqlServer:
 
 
 @contextmanager
-def running_postgresql() -> Iterator[PostgresqlServer]:
+def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
     """A server for as long as the context lasts.
+
+    Args:
+        options: further settings, each as `name=value`.
 
     Raises:
         NoPostgresql: it is not installed, or this user may not run it.
@@ -91,7 +94,7 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
         _give_away(folder)
         make = [*prefix, initdb, "-D", folder / "data", "-U", ACCOUNT, "-A", "trust", "-E", "UTF8"]
         _run([*make, "--no-locale", "--no-sync"], cwd=folder)
-        process, server = _started([*prefix, postgres, "-D", folder / "data"], folder)
+        process, server = _started([*prefix, postgres, "-D", folder / "data"], folder, options)
         try:
             yield server
         finally:
@@ -154,11 +157,11 @@ def _run(command: list[str | Path], cwd: Path) -> None:
 
 
 def _started(
-    command: list[str | Path], folder: Path
+    command: list[str | Path], folder: Path, options: Sequence[str]
 ) -> tuple[subprocess.Popen[bytes], PostgresqlServer]:
     server = PostgresqlServer(_free_port(), folder)
     arguments = ["-k", folder, "-h", "127.0.0.1", "-p", str(server.port)]
-    settings = [word for option in OPTIONS for word in ("-c", option)]
+    settings = [word for option in (*OPTIONS, *options) for word in ("-c", option)]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, *arguments, *settings], cwd=folder, stdout=log, stderr=log

@@ -145,6 +145,7 @@ def _newest_before(connection: Connection, ids: Ids, instant: int) -> str:
     before = f"p.series_id = s.id AND p.from_2000 <= {until}"
     if connection.dialect.name == "postgresql":
         near = f"p.series_id = s.id AND p.from_2000 BETWEEN {until - _NEAR_S} AND {until}"
+        # The second part of the union is asked only where the first one is empty.
         newest = "(SELECT * FROM price_change p WHERE {} ORDER BY p.from_2000 DESC LIMIT 1)"
         return (
             f"FROM {_numbers(ids)} s(id) CROSS JOIN LATERAL"
