@@ -53,7 +53,7 @@ def begun(knobs: Knobs, at: float) -> Goal:
     start = knobs.missing_cost
     if knobs.availability is not None:
         start = ANCHOR * (ANCHOR_SHORT / _allowed(knobs.availability)) ** ANCHOR_POWER
-        start = min(MOST, max(LEAST, start))
+    start = min(MOST, max(LEAST, start))
     return Goal(at, log(start), start)
 
 

@@ -57,3 +57,7 @@ def test_v_has_ends_and_full_availability_is_one_of_them() -> None:
     assert 1000 < goal.missing_cost <= MOST
     assert after(goal, knobs, 1e6, ready=0).missing_cost == pytest.approx(MOST)
     assert after(goal, knobs, 1e6, ready=1).missing_cost == pytest.approx(LEAST)
+
+
+def test_steering_to_a_budget_begins_at_the_least_where_a_missing_hour_was_worth_nothing() -> None:
+    assert begun(Knobs(missing_cost=0.0, budget=0.5), 0.0).missing_cost == LEAST
