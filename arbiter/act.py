@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from arbiter.domain import (
+    MAKES,
     Action,
     ActionKind,
     ActionState,
@@ -22,17 +23,24 @@ from arbiter.domain import (
 )
 from arbiter.drains import Drains
 from arbiter.endings import Endings
-from arbiter.errors import ArbiterError, LaunchError, NoCapacity
+from arbiter.errors import ArbiterError, LaunchError, LaunchRejected, NoCapacity
 from arbiter.executors.base import Phase
 from arbiter.failures import fail, failure_sentence, keep
 from arbiter.lessons import refused
+from arbiter.parker import Parker
 from arbiter.profiles import Profile
 from arbiter.sovereignty import Refused, judge
 from arbiter.store import fleet, journal
 from arbiter.tools import Tools
 from arbiter.troubles import Troubles
 
-ORDER = (ActionKind.TERMINATE, ActionKind.DRAIN, ActionKind.LAUNCH)
+ORDER = (
+    ActionKind.TERMINATE,
+    ActionKind.PARK,
+    ActionKind.DRAIN,
+    ActionKind.START,
+    ActionKind.LAUNCH,
+)
 """What a plan's steps are done in: what a failed launch left is ended before the next one."""
 
 SLOW = timedelta(minutes=10)
@@ -53,6 +61,7 @@ class Actor:
         self, tools: Tools, owner: str, troubles: Troubles, endings: Endings, drains: Drains
     ) -> None:
         self._drains = drains
+        self._parker = Parker(tools, troubles)
         self._tools = tools
         self._store = tools.store
         self._now = tools.clock.now
@@ -81,10 +90,12 @@ class Actor:
         Args:
             begun: when it was decided.
         """
-        if action.kind is ActionKind.LAUNCH:
+        if action.kind in MAKES:
             self._launch(action, service, profile, decision_id, begun)
         elif action.kind is ActionKind.DRAIN:
             self._drain(action, service, profile, decision_id, begun)
+        elif action.kind is ActionKind.PARK:
+            self._parker.park(action, service, decision_id)
         else:
             self._terminate(action, service, profile, decision_id)
 
@@ -108,7 +119,7 @@ class Actor:
             spec = self._tools.spec(action, service, profile, self._owner)
             request_id = self._tools.executor.submit(spec)
         except LaunchError as error:
-            self._launch_failed(action.cluster, error, decision_id)
+            self._launch_failed(action, error, decision_id)
             return
         except ArbiterError as error:
             # Whether it started is not known, or a secret is missing: the intent stays open, and
@@ -126,14 +137,16 @@ class Actor:
             if found is not None:
                 fleet.save_replica(connection, replace(found, request_id=request_id))
 
-    def _launch_failed(self, cluster: str, error: LaunchError, decision_id: str | None) -> None:
+    def _launch_failed(self, action: Action, error: LaunchError, decision_id: str | None) -> None:
         now = self._now()
         with self._store.begin() as connection:
-            current = fleet.find_replica(connection, self._tools.atlas, cluster)
+            current = fleet.find_replica(connection, self._tools.atlas, action.cluster)
             if current is None or not current.state.alive:
                 return
             policy = self._tools.policy(fleet.get_service(connection, current.service))
-            fail(connection, current, error, policy, now, decision_id)
+            # Refused on the spot, so nothing was started; what is rejected would be so again.
+            stays = action.kind is ActionKind.START and not isinstance(error, LaunchRejected)
+            fail(connection, current, error, policy, now, decision_id, parked=stays)
         if isinstance(error, NoCapacity) and current.offer.purchase is Purchase.SPOT:
             keep(self._store, self._tools.clock, [refused(now, current.offer, held=0)])
         self._tools.tell(failure_sentence(current, error))
@@ -195,7 +208,7 @@ class Actor:
         if current is not None and self._still_answers(current, service):
             self._drain(action, service, profile, decision_id, self._now())
             return
-        if current is not None and current.state.alive and current.state is not ReplicaState.ENDING:
+        if current is not None and _is_to_end(current):
             self._begin_end(action, current)
             self._reroute(service, profile)
         try:
@@ -267,8 +280,13 @@ class Actor:
             return fleet.find_replica(connection, self._tools.atlas, cluster)
 
 
+def _is_to_end(replica: Replica) -> bool:
+    there = replica.state.alive or replica.state is ReplicaState.PARKED
+    return there and replica.state is not ReplicaState.ENDING
+
+
 def _is_to_drain(replica: Replica, action: Action) -> bool:
-    out = (ReplicaState.ENDING, ReplicaState.DRAINING)
+    out = (ReplicaState.ENDING, ReplicaState.DRAINING, ReplicaState.PARKING)
     return replica.cluster == action.cluster and replica.state.alive and replica.state not in out
 
 

@@ -167,6 +167,8 @@ class ReplicaState(StrEnum):
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     DRAINING = "draining"
+    PARKING = "parking"  # drained, and being stopped instead of ended
+    PARKED = "parked"  # stopped: its disk keeps image and weights, and is paid for
     ENDING = "ending"  # ended by us; gone only once the executor says so
     LOST = "lost"  # gone without our order
     FAILED = "failed"  # its launch failed
@@ -175,7 +177,12 @@ class ReplicaState(StrEnum):
     @property
     def alive(self) -> bool:
         """Whether a machine may be running, and so may cost money."""
-        return self not in (ReplicaState.TERMINATED, ReplicaState.FAILED, ReplicaState.LOST)
+        return self not in (
+            ReplicaState.PARKED,
+            ReplicaState.TERMINATED,
+            ReplicaState.FAILED,
+            ReplicaState.LOST,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +206,8 @@ class Replica:
         leaving_at: when its provider takes it away, as it gave notice; None without one.
         note: the reason of its present state, for people.
         hedged_by: the cluster that was launched beside it because its launch was slow, or None.
+        parked_at: when it was last stopped and kept; None: never. Of one that is not parked now,
+            `launched_at` and what follows are of its start since.
     """
 
     cluster: str
@@ -220,6 +229,7 @@ class Replica:
     note: str = ""
     up_at: datetime | None = None
     hedged_by: str | None = None
+    parked_at: datetime | None = None
 
     @property
     def place(self) -> Place:
@@ -274,8 +284,14 @@ class ActionKind(StrEnum):
     """What one step does."""
 
     LAUNCH = "launch"
+    START = "start"  # of a parked machine, in place of a launch
     DRAIN = "drain"
+    PARK = "park"  # stop a machine instead of ending it
     TERMINATE = "terminate"
+
+
+MAKES = (ActionKind.LAUNCH, ActionKind.START)
+"""What brings a replica; the other kinds take one away."""
 
 
 class ActionState(StrEnum):
@@ -295,7 +311,7 @@ class Action:
     Attributes:
         id: derived from the decision and the ordinal, so that a retry is the same action.
         cluster: the cluster it acts on.
-        offer: what to launch; None for the other kinds.
+        offer: what to launch or start; None for the other kinds.
         price: the quoted price per hour that the decision rests on.
         replaces: for a launch, the cluster that the new one will take over from.
         for_money: a launch that only saves; these are counted against the daily bound.

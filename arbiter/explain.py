@@ -60,7 +60,7 @@ def replica_dict(replica: Replica, progress: Progress | None = None) -> Dict:
         "gpu": offer.gpu,
         "gpu_count": offer.gpu_count,
         "purchase": offer.purchase.value,
-        "price_usd_hour": usd(replica.price),
+        "price_usd_hour": None if is_parked(replica) else usd(replica.price),
         "endpoint": replica.endpoint,
         "replaces": replica.replaces,
         "launched_at": replica.launched_at,
@@ -70,10 +70,16 @@ def replica_dict(replica: Replica, progress: Progress | None = None) -> Dict:
         "note": replica.note,
         "paid_usd_hour": usd(replica.paid),
         "leaving_at": replica.leaving_at,
+        "parked_at": replica.parked_at,
         "phase": progress.phase if progress else None,
         "phase_s": progress.elapsed_s if progress else None,
         "phase_usual_s": progress.usual_s if progress else None,
     }
+
+
+def is_parked(replica: Replica) -> bool:
+    """Whether only its disk is paid for, at a price that is not known."""
+    return replica.state is ReplicaState.PARKED
 
 
 def where(replica: Replica) -> str:

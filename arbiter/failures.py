@@ -26,6 +26,8 @@ def failure_sentence(current: Replica, error: LaunchError) -> str:
     """What happened, in one sentence."""
     offer = current.offer
     verb = "was not launched" if current.state is ReplicaState.LAUNCHING else "was given up"
+    if current.parked_at is not None and current.state is ReplicaState.LAUNCHING:
+        verb = "was not started"
     return f"{current.cluster} {verb} on {offer.where} {offer.purchase}: {error.message}"
 
 
@@ -36,9 +38,16 @@ def fail(
     policy: Policy,
     now: datetime,
     decision_id: str | None = None,
+    *,
+    parked: bool = False,
 ) -> None:
-    """A launch ended in an error: remember the place, close the action, tell why."""
-    failed = replace(current, state=ReplicaState.FAILED, changed_at=now, note=error.message)
+    """A launch ended in an error: remember the place, close the action, tell why.
+
+    Args:
+        parked: it was the start of a machine that stays parked.
+    """
+    state = ReplicaState.PARKED if parked else ReplicaState.FAILED
+    failed = replace(current, state=state, changed_at=now, note=error.message)
     fleet.save_replica(connection, failed)
     journal.close_launch(connection, current.cluster, ActionState.FAILED, now, error.message)
     fleet.add_refusal(
@@ -49,7 +58,7 @@ def fail(
     journal.add_event(
         connection,
         now,
-        "launch_failed",
+        "start_refused" if parked else "launch_failed",
         failure_sentence(current, error),
         service=current.service,
         cluster=current.cluster,

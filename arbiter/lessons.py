@@ -62,6 +62,7 @@ def answered(
         for replica, change in changes
         if change is not None
         and replica.healthy_at is None
+        and replica.parked_at is None  # a start says nothing of how long a launch takes
         and change.replica.state is ReplicaState.HEALTHY
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from arbiter.counting import Counting
-from arbiter.domain import ActionKind, ActionState, Replica, ReplicaState, Service
+from arbiter.domain import MAKES, ActionState, Replica, ReplicaState, Service
 from arbiter.executors.base import Phase, Sighting
 from arbiter.failures import fail, failure_sentence, keep
 from arbiter.health import Health, Probe
@@ -55,7 +55,7 @@ class Observer:
             open_launches = {
                 row.action.cluster
                 for row in journal.open_actions(connection, service.name)
-                if row.action.kind is ActionKind.LAUNCH and row.state is ActionState.INTENT
+                if row.action.kind in MAKES and row.state is ActionState.INTENT
             }
         looked_at = [one for one in replicas if _is_watched(one, open_launches)]
         if not looked_at:
@@ -191,7 +191,8 @@ class Observer:
         now = self._tools.clock.now()
         with self._store.begin() as connection:
             if change.error is not None:
-                fail(connection, change.replica, change.error, policy, now)
+                error, parked = change.error, change.parked
+                fail(connection, change.replica, error, policy, now, parked=parked)
             elif not fleet.save_replica(connection, change.replica, was=current):
                 return False
             else:
@@ -220,9 +221,11 @@ class Observer:
 
 
 def _is_watched(replica: Replica, open_launches: set[str]) -> bool:
-    """What is being ended is looked at by who ends it."""
-    ending = replica.state is ReplicaState.ENDING
-    return replica.state.alive and not ending and replica.cluster not in open_launches
+    """What is being ended or stopped is looked at by who does it."""
+    if replica.state in (ReplicaState.ENDING, ReplicaState.PARKING):
+        return False
+    there = replica.state.alive or replica.state is ReplicaState.PARKED
+    return there and replica.cluster not in open_launches
 
 
 def _is_ahead(replica: Replica, now: datetime) -> bool:

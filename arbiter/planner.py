@@ -4,7 +4,7 @@ The daemon, `arbiter plan`, the API preview and the backtest all call it. It nev
 never draws a random number, and the same values in any order of quotes give the same plan.
 
 What it keeps to:
-- a replica outside the rule is ended at once;
+- a replica outside the rule is ended at once, parked or not;
 - after machines that never served the next launch waits, each time for longer;
 - launch -> healthy -> drain -> terminate: a healthy replica is ended only when another one
   answers in its place, or when the user orders it;
@@ -35,6 +35,8 @@ from arbiter.domain import (
 )
 from arbiter.hedging import hedges, next_candidate, settled, to_hedge
 from arbiter.market import Sifted, demand_per_replica, sift
+from arbiter.parked_fallback import end_drained, keep_parked
+from arbiter.parking import STOP_PATIENCE, parking_notes
 from arbiter.policy import Policy, moves_left, spot_failures
 from arbiter.profiles import Profile
 from arbiter.sentences import sentence
@@ -72,6 +74,8 @@ class Fleet:
         elsewhere: machine of a commitment -> how many of them other services use.
         notice_s: provider -> seconds of warning before it takes a spot machine away, where they
             are listened to; of the others none is counted on.
+        parkable: clusters whose machines can be stopped and started again, where the policy parks.
+        not_parkable: provider -> why its machines cannot, where the policy parks.
         demand: output tokens per second that were asked of the service at its busiest; None where
             that is not known.
     """
@@ -90,6 +94,8 @@ class Fleet:
     losses: tuple[datetime, ...] = ()
     never_served: tuple[Failed, ...] = ()
     demand: float | None = None
+    parkable: tuple[str, ...] = ()
+    not_parkable: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(
@@ -130,6 +136,7 @@ def plan(
     else:
         kept = _end_what_may_not_stay(steps, fleet, policy)
         steps.held = back_off([*fleet.never_served, *_given_up(steps, fleet)], now)
+        steps.parked = keep_parked(steps, fleet.replicas, policy, sifted.candidates)
         _settle_hedges(steps, fleet, kept)
         _finish_replacements(steps, fleet, kept)
         _shrink(steps, fleet, policy, kept)
@@ -146,7 +153,7 @@ def plan(
         refused_by_rule=sifted.refused_by_rule(),
         sentence=sentence(fleet.service, fleet.replicas, actions, sifted, steps.held),
         cost_share=cost_share,
-        notes=_notes(now, policy, used, sifted),
+        notes=_notes(now, policy, used, sifted) + parking_notes(policy, fleet.not_parkable),
     )
 
 
@@ -182,7 +189,12 @@ def _end_what_may_not_stay(steps: Steps, fleet: Fleet, policy: Policy) -> list[R
             steps.terminate(replica, f"it stands where the rule refuses: {verdict.reason}")
         elif replica.state is ReplicaState.DRAINING:
             if steps.now - replica.changed_at >= timedelta(seconds=fleet.profile.serving.drain_s):
-                steps.terminate(replica, "drained")
+                end_drained(
+                    steps, replica, fleet.replicas, policy, fleet.service.replicas, fleet.parkable
+                )
+        elif replica.state is ReplicaState.PARKING:
+            if steps.now - replica.changed_at >= STOP_PATIENCE:
+                steps.terminate(replica, f"it was not stopped within {STOP_PATIENCE}")
         elif replica.healthy_at is None and steps.now - replica.launched_at > patience:
             why = f": {replica.note}" if replica.note else ""
             steps.terminate(replica, f"{NEVER_SERVED} {patience}{why}")
@@ -344,7 +356,8 @@ def _silent(now: datetime, policy: Policy, kept: Sequence[Replica]) -> list[Repl
 def _clean_up(steps: Steps, fleet: Fleet) -> None:
     """End what is dead already: a failed launch may have left half a cluster behind."""
     for replica in fleet.replicas:
-        if not replica.state.alive and not steps.touches(replica):
+        settled = replica.state.alive or replica.state is ReplicaState.PARKED
+        if not settled and not steps.touches(replica):
             steps.terminate(replica, replica.note or str(replica.state))
 
 

@@ -49,6 +49,10 @@ class Policy:
         quality_floor: the fewest bits that a model may be served in, where its profile does not
             say it: bf16 before fp8 before awq and mxfp4; None allows every variant.
         base_on_demand: replicas of each service that are always on demand, whatever spot costs.
+        parked: on-demand machines of a service, at most as many as its replicas, that are stopped
+            instead of ended when spot serves again, and started instead of launched when it does
+            not; 0 is none. Only where the cloud can stop a machine and start it again.
+        parked_max_s: seconds after which one that was not started is ended.
         commitments: machines that are paid for already; they are used first, up to their number.
         cold_start_s: seconds from a launch to the first answer, where nothing is measured yet.
         unhealthy_s: seconds without an answer before a replica that was healthy is replaced.
@@ -77,6 +81,8 @@ class Policy:
     unhealthy_s: int = 60
     quality_floor: Quantization | None = None
     base_on_demand: int = 0
+    parked: int = 0
+    parked_max_s: int = 604_800
     commitments: tuple[Commitment, ...] = ()
     churn_after: int = 4
     churn_window_s: int = 7200

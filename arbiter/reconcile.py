@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from arbiter.act import ORDER, Actor
 from arbiter.churn import LOSSES_KEPT, churn
 from arbiter.commitments import in_use
 from arbiter.crash_loop import back_off
 from arbiter.demand import Demand
-from arbiter.domain import ActionKind, Plan, Replica, ReplicaState, Service
+from arbiter.domain import ActionKind, Plan, Purchase, Replica, ReplicaState, Service
 from arbiter.drains import Drains
 from arbiter.endings import Endings
 from arbiter.errors import ArbiterError, StoreError
@@ -250,8 +251,24 @@ class Loop:
             elsewhere=in_use(others),
             notice_s=NOTICE_S if self._tools.executor.name == "skypilot" else {},
             demand=self.demand.of(service.name),
+            **self._parkable(replicas, policy),
         )
         return found, policy, beliefs
+
+    def _parkable(self, replicas: Sequence[Replica], policy: Policy) -> dict[str, Any]:
+        """Which of these could be stopped and started again, and where nothing can."""
+        if not policy.parked:
+            return {}
+        bought = [one for one in replicas if one.offer.purchase is Purchase.ON_DEMAND]
+        why_not = {one.cluster: self._tools.executor.can_park(one.offer) for one in bought}
+        return {
+            "parkable": tuple(one for one, why in why_not.items() if why is None),
+            "not_parkable": {
+                one.offer.provider: why
+                for one in bought
+                if (why := why_not[one.cluster]) is not None
+            },
+        }
 
     def _planned(
         self, replica: Replica, profile: Profile, policy: Policy, leaving: set[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from arbiter.crash_loop import BackOff
-from arbiter.domain import Action, ActionKind, Replica, ReplicaState, Service
+from arbiter.domain import MAKES, Action, ActionKind, Replica, ReplicaState, Service
 from arbiter.market import Sifted
 
 
@@ -36,17 +36,25 @@ def sentence(
     return f"{service.name}: kept {_kept(replicas)}"
 
 
+_VERBS = {
+    ActionKind.DRAIN: "drained",
+    ActionKind.PARK: "parked",
+    ActionKind.TERMINATE: "ended",
+}
+
+
 def _step(action: Action, replicas: Sequence[Replica], sifted: Sifted) -> str:
-    if action.kind is ActionKind.LAUNCH and action.offer is not None:
+    if action.kind in MAKES and action.offer is not None:
         offer = action.offer
         eligible = len(sifted.candidates)
+        verb = "chose" if action.kind is ActionKind.LAUNCH else f"started {action.cluster} on"
         return (
-            f"chose {offer.where} {offer.instance_type} {offer.gpu}:{offer.gpu_count} "
+            f"{verb} {offer.where} {offer.instance_type} {offer.gpu}:{offer.gpu_count} "
             f"{offer.purchase} at {action.price} an hour ({action.reason}; "
             f"{eligible} eligible, {len(sifted.refused)} refused)"
         )
     where = next((r.offer.where for r in replicas if r.cluster == action.cluster), "?")
-    verb = "drained" if action.kind is ActionKind.DRAIN else "ended"
+    verb = _VERBS[action.kind]
     return f"{verb} {action.cluster} on {where} ({action.reason})"
 
 

@@ -120,6 +120,8 @@ _BOUNDS: Mapping[Where, _Bounds] = {
     ),
     ("policy", "base_on_demand"): _COUNT,
     ("policy", "max_spares"): _COUNT,
+    ("policy", "parked"): _COUNT,
+    ("policy", "parked_max_s"): _SPAN,
     ("policy", "cold_start_s"): _SPAN,
 }
 _PROVIDER_BOUNDS = {
@@ -145,6 +147,8 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("policy", "budget"), "cannot be steered to beside availability: leave one")
     if policy.get("on_demand") is False and policy.get("base_on_demand"):
         yield Problem(("policy", "base_on_demand"), "needs on_demand, which is not allowed")
+    if policy.get("on_demand") is False and policy.get("parked"):
+        yield Problem(("policy", "parked"), "needs on_demand, which is not allowed")
     first, longest = policy.get("refusal_s", 300), policy.get("refusal_max_s", 21_600)
     if isinstance(first, int) and isinstance(longest, int) and first > longest:
         yield Problem(("policy", "refusal_max_s"), "must not be below refusal_s")

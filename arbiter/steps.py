@@ -7,6 +7,7 @@ from hashlib import sha256
 
 from arbiter.crash_loop import BackOff
 from arbiter.domain import Action, ActionKind, Candidate, Expected, Replica, ReplicaState, Service
+from arbiter.parking import Parked
 
 
 class Steps:
@@ -14,11 +15,13 @@ class Steps:
 
     Attributes:
         held: while it is in force, no launch is added.
+        parked: the machines that may be started in place of a launch.
     """
 
     def __init__(self, now: datetime, owner: str, service: Service) -> None:
         self.now = now
         self.held: BackOff | None = None
+        self.parked = Parked()
         self.actions: list[Action] = []
         self._owner, self._service = owner, service
         self._launched = 0
@@ -34,18 +37,28 @@ class Steps:
         expected: Expected | None = None,
         hedges: str | None = None,
     ) -> None:
-        """Add a launch under the service's next name, unless launches are held."""
+        """Add a launch under the service's next name, unless launches are held.
+
+        Where a machine is parked that may take its place, that one is started instead.
+        """
         if self.held is not None:
             return
         service = self._service
-        number = service.generation + self._launched + 1
-        self._launched += 1
+        found = self.parked.take(candidate)
+        if found is not None:
+            replica, candidate = found
+            kind, cluster = ActionKind.START, replica.cluster
+            self._touched.add(cluster)
+        else:
+            self._launched += 1
+            number = service.generation + self._launched
+            kind, cluster = ActionKind.LAUNCH, cluster_name(self._owner, service.name, number)
         self.actions.append(
             Action(
                 id=self._id(),
-                kind=ActionKind.LAUNCH,
+                kind=kind,
                 service=service.name,
-                cluster=cluster_name(self._owner, service.name, number),
+                cluster=cluster,
                 reason=reason,
                 offer=candidate.quote.offer,
                 price=candidate.quote.price,
@@ -61,6 +74,10 @@ class Steps:
         """Take a replica out of traffic; it is ended once it is idle."""
         self._end(ActionKind.DRAIN, replica, reason)
 
+    def park(self, replica: Replica, reason: str) -> None:
+        """Stop a replica that is out of traffic, and keep its disk."""
+        self._end(ActionKind.PARK, replica, reason)
+
     def terminate(self, replica: Replica, reason: str) -> None:
         """End a replica."""
         self._end(ActionKind.TERMINATE, replica, reason)
@@ -71,6 +88,11 @@ class Steps:
             self.drain(replica, reason)
         else:
             self.terminate(replica, reason)
+
+    def parks(self, replica: Replica) -> bool:
+        """Whether this plan stops the replica, to keep its disk."""
+        kinds = (one.kind for one in self.actions if one.cluster == replica.cluster)
+        return ActionKind.PARK in kinds
 
     def touches(self, replica: Replica) -> bool:
         """Whether this plan already ends the replica."""

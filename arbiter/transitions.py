@@ -44,6 +44,7 @@ class Seen:
         closes_launch: the outcome of the open launch, if it has one now.
         lost: it was running and is gone without our order.
         error: its launch failed.
+        parked: its start was refused: it stays parked.
         within_s: of a loss or a notice: its cause was at most so many seconds ago, where known.
     """
 
@@ -53,6 +54,7 @@ class Seen:
     closes_launch: ActionState | None = None
     lost: bool = False
     error: LaunchError | None = None
+    parked: bool = False
     within_s: float | None = None
 
 
@@ -71,7 +73,12 @@ def seen(
         health: of a replica whose machine is up; None otherwise.
         unseen_s: seconds since it was last seen well: whatever happened did so within them.
     """
-    if sighting is None or sighting.phase is Phase.GONE:
+    if current.state is ReplicaState.PARKED:
+        return _while_parked(current, sighting, now)
+    if sighting is not None and sighting.phase is Phase.PARKED and _is_starting(current):
+        error = sighting.error or NoCapacity("it was not started, and no reason is known")
+        return Seen(current, error=error, parked=True)
+    if sighting is None or sighting.phase in (Phase.GONE, Phase.PARKED):
         return _vanished(current, now, unseen_s)
     if sighting.phase is Phase.FAILED:
         error = sighting.error or NoCapacity("the launch failed without a reason")
@@ -119,6 +126,20 @@ def _pending(current: Replica, sighting: Sighting, now: datetime, limits: Limits
         error = NoCapacity(f"no machine came within {limits.launch.total_seconds():.0f} s")
         return Seen(current, error=error)
     return _noted(current, replace(current, note=sighting.progress))
+
+
+def _while_parked(current: Replica, sighting: Sighting | None, now: datetime) -> Seen | None:
+    """It is to be stopped, and there; anything else is not our doing, and is cleared away."""
+    if sighting is not None and sighting.phase is Phase.PARKED:
+        return None
+    there = sighting is not None and sighting.phase in (Phase.PENDING, Phase.UP)
+    note = "runs although it was parked" if there else "is gone although it was parked"
+    lost = replace(current, state=ReplicaState.LOST, changed_at=now, note=f"it {note}")
+    return Seen(lost, "parked_lost", f"{current.cluster} on {current.offer.where} {note}")
+
+
+def _is_starting(current: Replica) -> bool:
+    return current.state is ReplicaState.LAUNCHING and current.parked_at is not None
 
 
 def _vanished(current: Replica, now: datetime, unseen_s: float | None) -> Seen:
@@ -181,7 +202,8 @@ def _answering(
         after = (now - current.launched_at).total_seconds()
         first = current.healthy_at is None
         changed = replace(changed, healthy_at=current.healthy_at or now)
-        tale = f"answered {after:.0f} s after its launch" if first else "answers again"
+        began = "launch" if current.parked_at is None else "start"
+        tale = f"answered {after:.0f} s after its {began}" if first else "answers again"
         return Seen(changed, "healthy", f"{current.cluster} on {where} {tale}", ActionState.DONE)
     if state is ReplicaState.UNHEALTHY:
         what = "answers wrongly" if health.answers else "stopped answering"

@@ -122,6 +122,7 @@ class ReplicaShape:
     note: str
     paid_usd_hour: Decimal | None = None
     leaving_at: datetime | None = None
+    parked_at: datetime | None = None
     up_at: datetime | None = None
     phase: str | None = None
     phase_s: float | None = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from arbiter.chaos.load import CUT, FAILED, Outcome
-from arbiter.domain import ActionKind, ReplicaState
+from arbiter.domain import MAKES, ReplicaState
 from arbiter.sovereignty import Allowed, judge
 from arbiter.store.journal import DecisionRow, Inputs
 
@@ -80,7 +80,7 @@ def ended_too_soon(inputs: Inputs, row: DecisionRow) -> str | None:
         and one.cluster not in fleet.ending
         and isinstance(judge(one.place, rule, one.offer.tier), Allowed)
     }
-    ended = {one.cluster for one in row.plan.actions if one.kind is not ActionKind.LAUNCH}
+    ended = {one.cluster for one in row.plan.actions if one.kind not in MAKES}
     left = len(healthy - ended)
     if left >= min(len(healthy), fleet.service.replicas):
         return None

@@ -111,7 +111,7 @@ class _Status:
 
     def show(self) -> None:
         """For people."""
-        from arbiter.explain import usd_per_hour
+        from arbiter.explain import is_parked, usd_per_hour
 
         if self._simulated:
             click.echo(SIMULATED)
@@ -146,6 +146,7 @@ class _Status:
             click.echo(f"\nthe gateway: {wrong}")
         click.echo(
             f"\n{_dollars(usd_per_hour([one for one, _ in replicas]))} USD an hour for all replicas"
+            f"{_disks(sum(is_parked(one) for one, _ in replicas))}"
         )
 
     def _requests(self, name: str) -> int | None:
@@ -191,7 +192,7 @@ class _Status:
         return progress(replica, service.profile, self._cold, self._now)
 
     def _replica(self, replica: Replica, service: Service) -> tuple[str, ...]:
-        from arbiter.explain import where
+        from arbiter.explain import is_parked, where
         from arbiter.offer_shapes import age, machine, usd
 
         return (
@@ -200,8 +201,8 @@ class _Status:
             where(replica),
             replica.place.country or "?",
             machine(replica.offer),
-            _dollars(usd(replica.price)),
-            age(self._now, replica.launched_at),
+            _dollars(None if is_parked(replica) else usd(replica.price)),
+            age(self._now, replica.changed_at if is_parked(replica) else replica.launched_at),
             replica.endpoint or "-",
             "; ".join(
                 str(part) for part in (self._progress(replica, service), replica.note) if part
@@ -307,6 +308,13 @@ def _figures(served: Served | None) -> tuple[str, ...]:
         return ("-", "-", "-", "-")
     now = (served.tokens_per_s, served.running, served.waiting, served.usd_per_mtok)
     return tuple("-" if one is None else str(one) for one in now)
+
+
+def _disks(parked: int) -> str:
+    if not parked:
+        return ""
+    machines = "1 parked machine" if parked == 1 else f"{parked} parked machines"
+    return f", beside the disks of {machines}, whose price is not known"
 
 
 def _dollars(amount: Decimal | None) -> str:

@@ -16,7 +16,7 @@ import click
 from arbiter import registry
 from arbiter.assemble import launch_spec, make_executor, make_loop, make_routing
 from arbiter.clock import Clock, SystemClock
-from arbiter.domain import Action, ActionKind, Plan, Replica, ReplicaState, Service
+from arbiter.domain import MAKES, Action, Plan, Replica, ReplicaState, Service
 from arbiter.errors import ArbiterError
 from arbiter.explain import plan_json, plan_lines
 from arbiter.ingest import poll_providers
@@ -73,7 +73,7 @@ class Session:
         plan = self.loop.preview(service)
         profile = load_profile(service.profile, self.settings.profiles_path)
         for action in plan.actions:
-            if action.kind is ActionKind.LAUNCH:
+            if action.kind in MAKES:
                 launch_spec(self.settings, action, service, profile, self.loop.owner)
         return plan
 

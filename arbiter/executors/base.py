@@ -53,6 +53,7 @@ class Phase(StrEnum):
 
     PENDING = "pending"  # asked for, not up yet
     UP = "up"  # the machine runs; whether the server answers is not the executor's word
+    PARKED = "parked"  # stopped, its disk kept; with an error where it refused to start
     FAILED = "failed"  # the launch ended in an error; nothing may be left running
     GONE = "gone"  # it was up and is not there any more
 
@@ -80,7 +81,8 @@ class Sighting:
         request_id: the executor's own handle of the launch, or None.
         endpoint: base URL, once known.
         region, zone: where it really runs, read back; None until known.
-        error: why the launch failed, with the kind that steers the retry; only with FAILED.
+        error: why the launch failed, with the kind that steers the retry; only with FAILED, and
+            with PARKED of one that was to be started.
         progress: a short note while pending, for people.
         price: what it really costs an hour, read back; None where the executor cannot tell.
         notice: that it will be taken away, where the executor can tell.
@@ -128,7 +130,7 @@ class Executor(Protocol):
         """Ask for a cluster and return the request id at once.
 
         Asking again for a cluster that exists, or is on its way, returns the id of the first
-        request and launches nothing.
+        request and launches nothing. One that is parked is started, with this spec's task.
 
         Raises:
             LaunchError: the request was refused on the spot; nothing was started.
@@ -145,8 +147,22 @@ class Executor(Protocol):
         """
         ...
 
+    def can_park(self, offer: Offer) -> str | None:
+        """Why a machine on this offer cannot be stopped and started again; None: it can."""
+        ...
+
+    def park(self, cluster: str) -> None:
+        """Stop a cluster and keep its disk; return when it is stopped.
+
+        A cluster that is stopped already, or does not exist, is success: `observe` tells which.
+
+        Raises:
+            ArbiterError: it could not be stopped; try again, or end it.
+        """
+        ...
+
     def terminate(self, cluster: str) -> None:
-        """End a cluster, also one that is half made or still being launched.
+        """End a cluster, also one that is half made, parked or still being launched.
 
         Returns when the executor says it is gone; a cluster that does not exist is success, and
         so is one that another owner has under this name: it is left alone.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from arbiter.domain import Offer
 from arbiter.errors import ArbiterError, LaunchError, NoCapacity
 from arbiter.executors.base import (
     LaunchSpec,
@@ -26,7 +27,7 @@ class Call:
     """One call that changes something.
 
     Attributes:
-        method: "submit" or "terminate".
+        method: "submit", "park" or "terminate".
         spec: of a submit; None otherwise.
     """
 
@@ -42,7 +43,7 @@ class FakeExecutor:
         immediate: clusters are up as soon as they are submitted.
 
     Attributes:
-        calls: every submit and terminate, in order, also those that failed.
+        calls: every submit, park and terminate, in order, also those that failed.
         capacity: place (a name of `arbiter.executors.places`) -> clusters that may stand there at
             a time; a place without an entry is never full. Lowering it takes nothing away.
         next_launch_error: raised by the next submit, which starts nothing.
@@ -50,6 +51,8 @@ class FakeExecutor:
             that breaks before the answer.
         unreachable: every method raises this while it is set.
         terminate_error: raised by the next terminate, which ends nothing.
+        unparkable: provider -> why its machines cannot be parked.
+        park_errors: raised by the next parks, one each, which stop nothing.
         undying: clusters that stand after they were ended, as clouds are known to have them.
         paid: cluster -> what it really costs an hour.
         notices: cluster -> the notice that it is taken away.
@@ -65,6 +68,8 @@ class FakeExecutor:
         self.lose_next_answer = False
         self.unreachable: ArbiterError | None = None
         self.terminate_error: ArbiterError | None = None
+        self.unparkable: dict[str, str] = {}
+        self.park_errors: list[ArbiterError] = []
         self.undying: set[str] = set()
         self.paid: dict[str, Price] = {}
         self.notices: dict[str, Notice] = {}
@@ -84,7 +89,8 @@ class FakeExecutor:
             raise error
         if is_foreign(spec.cluster, self.taken.get(spec.cluster)):
             raise taken_name(spec.cluster)
-        if spec.cluster not in self._sightings:
+        standing = self._sightings.get(spec.cluster)
+        if standing is None or standing.phase is Phase.PARKED:
             self._launch(spec)
         if self.lose_next_answer:
             self.lose_next_answer = False
@@ -104,6 +110,20 @@ class FakeExecutor:
             if cluster in self._sightings
         }
 
+    def can_park(self, offer: Offer) -> str | None:
+        """What `unparkable` says."""
+        return self.unparkable.get(offer.provider)
+
+    def park(self, cluster: str) -> None:
+        """Stop the cluster, if it is up."""
+        self.calls.append(Call("park", cluster))
+        self._reach()
+        if self.park_errors:
+            raise self.park_errors.pop(0)
+        seen = self._sightings.get(cluster)
+        if seen is not None and seen.phase is Phase.UP:
+            self._sightings[cluster] = replace(seen, phase=Phase.PARKED, endpoint=None)
+
     def terminate(self, cluster: str) -> None:
         """Forget the cluster."""
         self.calls.append(Call("terminate", cluster))
@@ -115,9 +135,19 @@ class FakeExecutor:
             self._sightings.pop(cluster, None)
 
     def inventory(self, owner: str) -> Sequence[str]:
-        """The owner's clusters that are pending or up."""
+        """The owner's clusters that are pending, up or parked."""
         self._reach()
-        return [cluster for cluster in self.running if self._specs[cluster].owner == owner]
+        standing = (*self.running, *self.parked)
+        return [cluster for cluster in standing if self._specs[cluster].owner == owner]
+
+    @property
+    def parked(self) -> tuple[str, ...]:
+        """Clusters that are stopped, of all owners."""
+        return tuple(
+            cluster
+            for cluster, sighting in self._sightings.items()
+            if sighting.phase is Phase.PARKED
+        )
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -179,7 +209,9 @@ class FakeExecutor:
         self._specs[spec.cluster] = spec
         if self._full(spec):
             error = NoCapacity(f"{spec.offer.where}: no capacity (simulated)")
-            failed = Sighting(spec.cluster, Phase.FAILED, request_id=request_id, error=error)
+            parked = spec.cluster in self._sightings
+            phase = Phase.PARKED if parked else Phase.FAILED
+            failed = Sighting(spec.cluster, phase, request_id=request_id, error=error)
             self._sightings[spec.cluster] = failed
             return
         self._sightings[spec.cluster] = Sighting(

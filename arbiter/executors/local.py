@@ -37,7 +37,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from arbiter.domain import OfferKey
+from arbiter.domain import Offer, OfferKey, Purchase
 from arbiter.errors import ArbiterError, LaunchError, LaunchRejected
 from arbiter.executors.arrangements import (
     CAPACITY,
@@ -51,6 +51,7 @@ from arbiter.executors.arrangements import (
 from arbiter.executors.base import LaunchSpec, Phase, Sighting, is_foreign, taken_name
 from arbiter.executors.folder import Folder, reap
 from arbiter.executors.places import arranged
+from arbiter.executors.spec_file import written
 from arbiter.notices import parse_notice
 
 Command = Callable[[LaunchSpec, Path], list[str]]
@@ -58,6 +59,7 @@ Command = Callable[[LaunchSpec, Path], list[str]]
 
 _CLUSTER = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,99}")
 _REMOVED = ".removed-"
+PARKED = "parked"  # a file in the folder of a cluster that is stopped
 # What a server gets of arbiter's own environment; never the cloud credentials in it.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 _STEP_S = 0.01
@@ -150,6 +152,18 @@ class LocalExecutor:
             seen = (self._sight(folder, misplaced) for folder in self._folders(clusters))
             return {sighting.cluster: sighting for sighting in seen if sighting}
 
+    def can_park(self, offer: Offer) -> str | None:
+        """A process can be ended and started again; of spot a cloud would not have it."""
+        return None if offer.purchase is not Purchase.SPOT else "spot machines cannot be stopped"
+
+    def park(self, cluster: str) -> None:
+        """End the server and keep its folder, which stands for the disk."""
+        with explained(f"cluster {cluster} could not be stopped"):
+            for folder in self._folders([cluster]):
+                if not is_foreign(cluster, (folder.read_json("spec.json") or {}).get("owner")):
+                    self._end(folder, self._put_aside)
+        reap()
+
     def terminate(self, cluster: str) -> None:
         """End the server, kill it if it takes longer than `drain_s`, and remove the folder."""
         with explained(f"cluster {cluster} could not be ended"):
@@ -159,7 +173,7 @@ class LocalExecutor:
                 with suppress(FileNotFoundError):  # somebody else has just removed it
                     (folder.path / "ending").touch()
                 self._checkpoint("tombstone")
-                self._end(folder)
+                self._end(folder, self._remove)
             self._sweep()
         reap()
 
@@ -231,6 +245,8 @@ class LocalExecutor:
     def _launch_once(self, spec: LaunchSpec, folder: Folder, lock: int) -> None:
         """Start the server, with the lock held, if that was not done before."""
         self._checkpoint("locked")
+        if (folder.path / PARKED).exists():
+            _forget_the_run(folder)  # where a stop was killed
         if (folder.path / "ending").exists():
             raise ArbiterError(
                 f"cluster {spec.cluster} is being ended", "launch under a new name instead"
@@ -239,12 +255,15 @@ class LocalExecutor:
             return
         if (folder.path / HANGS).exists():
             return
-        folder.write_json("spec.json", _written(spec))
+        folder.write_json("spec.json", written(spec))
         self._checkpoint("spec")
         refusal = self._arranged.refusal(spec.offer.key)
         if refusal == HANGS:
             (folder.path / HANGS).touch()
             return
+        parked = (folder.path / PARKED).exists()
+        if refusal is not None and parked:
+            raise refused({"kind": refusal, "where": spec.offer.where})
         if refusal is not None:
             folder.write_json("failed.json", {"kind": refusal, "where": spec.offer.where})
             return
@@ -255,6 +274,7 @@ class LocalExecutor:
                 f"the program of cluster {spec.cluster} is missing: {command[0]}",
                 "install it, or correct the executor's command",
             )
+        (folder.path / PARKED).unlink(missing_ok=True)
         inherited = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         folder.spawn(command, inherited | dict(spec.secrets), lock)
         self._checkpoint("spawned")
@@ -274,6 +294,8 @@ class LocalExecutor:
         alive = folder.alive()
         port = folder.port()
         ending = (folder.path / "ending").exists()
+        if not alive and not ending and (folder.path / PARKED).exists():
+            return _sighting(cluster, Phase.PARKED, **_really(cluster, spec, misplaced))
         if not alive and (ending or not started):
             return None
         if port is None and not alive:
@@ -290,14 +312,15 @@ class LocalExecutor:
             **_really(cluster, spec, misplaced),
         )
 
-    def _end(self, folder: Folder) -> None:
+    def _end(self, folder: Folder, settle: Callable[[Folder], None]) -> None:
+        """End the server, and do what is to be done with its folder while nobody holds it."""
         began = time.monotonic()
         asked = False
         while folder.path.exists():
             with folder.locked() as lock:
                 if lock is not None:
                     self._checkpoint("stopped")
-                    self._remove(folder)
+                    settle(folder)
                     return
             waited = time.monotonic() - began
             if not asked:
@@ -311,6 +334,14 @@ class LocalExecutor:
                     f"look for who has {folder.path}/lock open, and try again",
                 )
             time.sleep(_STEP_S)
+
+    def _put_aside(self, folder: Folder) -> None:
+        """In this order: what has no server any more is seen as parked, and never as lost."""
+        if folder.recorded_pid() is None:
+            return  # it is parked already, or its start has begun no server
+        (folder.path / PARKED).touch()
+        self._checkpoint("parked")
+        _forget_the_run(folder)
 
     def _remove(self, folder: Folder) -> None:
         """Take the folder away in one step; what is left of it is swept up later."""
@@ -330,23 +361,13 @@ class LocalExecutor:
                 yield Folder(self._state / cluster)
 
 
-def _written(spec: LaunchSpec) -> dict[str, Any]:
-    """The spec as it is kept: without the secrets' values."""
-    return {
-        "cluster": spec.cluster,
-        "owner": spec.owner,
-        "service": spec.service,
-        "offer": str(spec.offer.key),
-        "price": str(spec.price) if spec.price else None,
-        "model": spec.model,
-        "task": spec.task,
-        "secrets": sorted(spec.secrets),
-        "tags": dict(spec.tags),
-    }
-
-
 def _request_id(cluster: str) -> str:
     return f"local:{cluster}"
+
+
+def _forget_the_run(folder: Folder) -> None:
+    for name in ("notice.json", "port", "pid"):
+        (folder.path / name).unlink(missing_ok=True)
 
 
 def _take_away(folder: Folder) -> None:

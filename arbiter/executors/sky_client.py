@@ -135,6 +135,10 @@ class SkyClient(Protocol):
         """
         ...
 
+    def stop(self, cluster: str) -> None:
+        """Stop a cluster and keep its disk; return when it is stopped, or is not on the books."""
+        ...
+
 
 class SdkClient:
     """SkyPilot's Python SDK.
@@ -226,6 +230,16 @@ class SdkClient:
             return
         except Exception as error:
             raise _failed(f"cluster {cluster} could not be ended", error) from error
+
+    def stop(self, cluster: str) -> None:
+        """Stop a cluster."""
+        sky = self._sky()
+        try:
+            sky.get(sky.stop(cluster))
+        except sky.exceptions.ClusterDoesNotExist:
+            return
+        except Exception as error:
+            raise _failed(f"cluster {cluster} could not be stopped", error) from error
 
     def _remembered(self, cluster: str | None, *, finished: bool) -> Iterator[Request]:
         sky = self._sky()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from arbiter.domain import Purchase
+from arbiter.domain import Offer, Purchase
 from arbiter.errors import ArbiterError, LaunchError, LaunchRejected
 from arbiter.executors import aws_zones, sky_places
 from arbiter.executors.aws_zones import AwsZones, Zones
@@ -34,6 +34,9 @@ from arbiter.executors.sky_client import (
 
 OWNER_LABEL = "arbiter-owner"
 PORT_LABEL = "arbiter-port"
+
+STOPS = frozenset({"aws", "azure", "gcp"})
+"""Providers whose on-demand machines SkyPilot stops and starts again, in SkyPilot's own words."""
 
 
 class SkyPilotExecutor:
@@ -56,13 +59,19 @@ class SkyPilotExecutor:
         """Ask for the cluster, unless it was asked for before."""
         # What was asked for before stands, also where the same task would be refused by now.
         life = _Life(self._client.requests(spec.cluster))
-        if life.launch is not None and not life.ended:
+        if life.launch is not None and life.launching:
             return life.launch.id
         standing = self._client.clusters([spec.cluster]).get(spec.cluster)
+        # A launch on a cluster that is stopped starts it, where it stands or not at all.
+        parked = standing is not None and _is_parked(standing)
+        if life.launch is not None and not life.ended and not parked:
+            return life.launch.id
         if standing is not None:
             if is_foreign(spec.cluster, standing.labels.get(OWNER_LABEL)):
                 raise taken_name(spec.cluster)
-            return _nameless(spec.cluster)
+            if not parked:
+                return _nameless(spec.cluster)
+        self._endpoints.pop(spec.cluster, None)
         task = pinned(spec, self._zones)
         secrets = _secrets(task, spec)
         return self._client.launch(task, secrets, spec.cluster)
@@ -85,6 +94,23 @@ class SkyPilotExecutor:
             if seen is not None:
                 sightings[cluster] = seen
         return sightings
+
+    def can_park(self, offer: Offer) -> str | None:
+        """As SkyPilot has it of each cloud; of an on-demand machine."""
+        if offer.purchase is not Purchase.ON_DEMAND:
+            return "spot machines are not stopped"
+        if offer.provider not in STOPS:
+            return "SkyPilot cannot stop a machine there and start it again"
+        return None
+
+    def park(self, cluster: str) -> None:
+        """Stop it, and wait until SkyPilot says that it is stopped."""
+        standing = self._client.clusters([cluster]).get(cluster)
+        if standing is None or is_foreign(cluster, standing.labels.get(OWNER_LABEL)):
+            return
+        if standing.state is not ClusterState.STOPPED:
+            self._client.stop(cluster)
+        self._endpoints.pop(cluster, None)
 
     def terminate(self, cluster: str) -> None:
         """Cancel its launch if that still runs, then end it, and wait until it is gone."""
@@ -126,11 +152,12 @@ class SkyPilotExecutor:
             succeeded = launch.outcome is Outcome.SUCCEEDED
             error = None if succeeded else "its launch failed"
         request_id = launch.id if launch else None
+        if _is_parked(standing):
+            refused = launch is not None and launch.outcome is Outcome.FAILED
+            why = self._client.failure(launch.id) if launch is not None and refused else None
+            return Sighting(cluster, Phase.PARKED, request_id, error=why)
         if error is not None:
             return self._clear_away(cluster, life, error)
-        if standing.state is ClusterState.STOPPED:
-            self._clear_away(cluster, life, "it was stopped")
-            return Sighting(cluster, Phase.GONE, request_id)
         return self._up(standing, request_id)
 
     def _off_the_books(self, cluster: str, life: _Life) -> Sighting | None:
@@ -242,6 +269,11 @@ def pinned(spec: LaunchSpec, zones: Zones) -> dict[str, Any]:
         "labels": {**(kept.get("labels") or {}), **own},
     }
     return {**task, "resources": held}
+
+
+def _is_parked(standing: Cluster) -> bool:
+    """Whether it was whole once, and is stopped."""
+    return standing.state is ClusterState.STOPPED and standing.provisioned
 
 
 def _secrets(task: Mapping[str, Any], spec: LaunchSpec) -> dict[str, str]:

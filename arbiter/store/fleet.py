@@ -252,7 +252,7 @@ def leave_the_future(connection: Connection, now: datetime) -> int:
     Their deadlines would otherwise wait until the clock comes by again.
     """
     moved = 0
-    instants = ("launched_at", "changed_at", "up_at", "healthy_at")
+    instants = ("launched_at", "changed_at", "up_at", "healthy_at", "parked_at")
     for column in (replica.c[name] for name in instants):
         ahead = (column > now) & (replica.c.state != ReplicaState.TERMINATED.value)
         done = connection.execute(update(replica).where(ahead).values({column.key: now}))
@@ -274,18 +274,10 @@ def refusals(connection: Connection, now: datetime) -> list[Refusal]:
     One from the future was written before the clock was set back: it would last too long.
     """
     known = refusal.c.at.between(now - REFUSALS_KEPT, now)
-    rows = connection.execute(select(refusal).where(known).order_by(refusal.c.id)).mappings()
-    return [
-        Refusal(
-            OfferKey.parse(row["offer_key"]),
-            row["at"],
-            row["until"],
-            row["failures"],
-            row["reason"],
-            row["lost"],
-        )
-        for row in rows
-    ]
+    one = refusal.c
+    columns = (one.offer_key, one.at, one.until, one.failures, one.reason, one.lost)
+    rows = connection.execute(select(*columns).where(known).order_by(one.id))
+    return [Refusal(OfferKey.parse(key), *rest) for key, *rest in rows]
 
 
 def losses(connection: Connection, name: str, since: datetime, now: datetime) -> list[datetime]:
@@ -397,4 +389,5 @@ def _replica(row: RowMapping, atlas: Atlas) -> Replica:
         note=row["note"],
         up_at=row["up_at"],
         hedged_by=row["hedged_by"],
+        parked_at=row["parked_at"],
     )

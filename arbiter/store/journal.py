@@ -18,6 +18,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from arbiter import __version__
 from arbiter.domain import (
+    MAKES,
     Action,
     ActionKind,
     ActionState,
@@ -31,7 +32,7 @@ from arbiter.orders import Destination
 from arbiter.planner import Fleet
 from arbiter.policy import Policy
 from arbiter.spot.beliefs import Beliefs
-from arbiter.store import fleet
+from arbiter.store import fleet, parking
 from arbiter.store.tables import action, decision, event, meta
 
 ORPHANS = "orphans"
@@ -144,7 +145,11 @@ def write_plan(connection: Connection, plan: Plan, inputs: Inputs) -> str:
     """Journal a decision with the intents of its actions and the replicas they will make."""
     decision_id = write_decision(connection, plan, inputs)
     for step in plan.actions:
-        if step.kind is ActionKind.LAUNCH and step.offer is not None:
+        if step.kind is ActionKind.START:
+            parking.begin_start(connection, step, plan.at)
+        elif step.kind is ActionKind.PARK:
+            parking.begin_park(connection, step.cluster, plan.at)
+        elif step.kind is ActionKind.LAUNCH and step.offer is not None:
             newcomer = Replica(
                 cluster=step.cluster,
                 service=plan.service,
@@ -156,8 +161,8 @@ def write_plan(connection: Connection, plan: Plan, inputs: Inputs) -> str:
                 replaces=step.replaces,
             )
             fleet.add_replica(connection, newcomer, step.variant)
-            if step.hedges is not None:
-                fleet.mark_hedged(connection, step.hedges, step.cluster)
+        if step.hedges is not None:
+            fleet.mark_hedged(connection, step.hedges, step.cluster)
     return decision_id
 
 
@@ -180,12 +185,12 @@ def set_action(
 def close_launch(
     connection: Connection, cluster: str, state: ActionState, now: datetime, error: str = ""
 ) -> None:
-    """Close the launch of a cluster, if it is open."""
+    """Close the launch, or start, of a cluster, if it is open."""
     connection.execute(
         update(action)
         .where(
             action.c.cluster == cluster,
-            action.c.kind == ActionKind.LAUNCH.value,
+            action.c.kind.in_([kind.value for kind in MAKES]),
             action.c.state.in_(OPEN),
         )
         .values(state=state.value, updated_at=now, error=error)

@@ -12,7 +12,7 @@ from arbiter.domain import ReplicaState
 from arbiter.money import Price
 from arbiter.served import BACK, Made, Served, Stood, served
 from arbiter.store.served import SPAN_S, counted_since, readings
-from arbiter.store.tables import replica
+from arbiter.store.tables import replica, replica_run
 from arbiter.store.tables import served as spans
 
 _ALIVE = [state.value for state in ReplicaState if state.alive]
@@ -55,14 +55,35 @@ def _stood(connection: Connection, since: datetime, now: datetime) -> dict[str, 
         select(
             one.service, one.state, one.up_at, one.healthy_at, one.launched_at, one.changed_at,
             one.price_micros, one.paid_micros, one.currency,
-        ).where(or_(one.state.in_(_ALIVE), one.changed_at >= since))
+        ).where(
+            one.state != ReplicaState.PARKED.value,  # its run is over, and counted below
+            or_(one.state.in_(_ALIVE), one.changed_at >= since),
+        )
     )  # fmt: skip
-    found: dict[str, list[Stood]] = defaultdict(list)
+    found = _ran_before(connection, since)
     for row in rows:
         begins = row.up_at or (None if row.healthy_at is None else row.launched_at)
         if begins is not None:
             ends = now if row.state in _ALIVE else row.changed_at
             found[row.service].append(Stood(begins, ends, _price(row)))
+    return found
+
+
+def _ran_before(connection: Connection, since: datetime) -> dict[str, list[Stood]]:
+    """Of machines that were parked: when they stood until then. What a disk costs is not known."""
+    run = replica_run.c
+    rows = connection.execute(
+        select(
+            replica.c.service, run.up_at, run.ended_at, run.price_micros, run.paid_micros,
+            replica.c.currency,
+        )
+        .join_from(replica_run, replica, replica.c.cluster == run.cluster)
+        .where(run.up_at.is_not(None), run.ended_at >= since)
+        .order_by(run.id)
+    )  # fmt: skip
+    found: dict[str, list[Stood]] = defaultdict(list)
+    for row in rows:
+        found[row.service].append(Stood(row.up_at, row.ended_at, _price(row)))
     return found
 
 

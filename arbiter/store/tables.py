@@ -257,7 +257,24 @@ replica = Table(
     Column("note", Text, nullable=False),
     Column("up_at", UtcDateTime),  # when its machine was first seen to be up
     Column("hedged_by", Text),  # the cluster launched beside it, for it was slow
+    Column("parked_at", UtcDateTime),  # when it was last stopped and kept
     Index(None, "service", "state"),
+)
+
+# What a machine did before it was parked, a row for each time; `replica` has what it does since.
+replica_run = Table(
+    "replica_run",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("cluster", Text, nullable=False),
+    Column("started", Boolean, nullable=False),  # it began from a parked machine
+    Column("launched_at", UtcDateTime, nullable=False),
+    Column("up_at", UtcDateTime),
+    Column("healthy_at", UtcDateTime),
+    Column("ended_at", UtcDateTime, nullable=False),
+    Column("price_micros", BigInteger),
+    Column("paid_micros", BigInteger),
+    Index(None, "cluster"),
 )
 
 refusal = Table(

@@ -69,11 +69,44 @@ def fleets(draw: st.DrawFn):  # type: ignore[no-untyped-def]
         lowered_at=draw(st.sampled_from([None, NOW - timedelta(hours=1), NOW])),
     )
     losses = tuple(NOW - timedelta(seconds=ago) for ago in lost)
-    return fleet(*replicas, order=order, slow=slow, losses=losses)
+    parkable = tuple(one.cluster for one in replicas if draw(st.booleans()))
+    replicas = [
+        replace(one, parked_at=one.changed_at) if one.state is ReplicaState.PARKED else one
+        for one in replicas
+    ]
+    return fleet(*replicas, order=order, slow=slow, losses=losses, parkable=parkable)
 
 
 def by_kind(actions: Sequence[Action], kind: ActionKind) -> list[Action]:
     return [action for action in actions if action.kind is kind]
+
+
+@given(quotes, fleets(), st.integers(0, 3))
+def test_what_is_parked_and_started_keeps_to_the_policy(market, known, parked) -> None:  # type: ignore[no-untyped-def]
+    policy = Policy(parked=parked)
+    made = plan(NOW, market, known, policy)
+    by_name = {one.cluster: one for one in known.replicas}
+    parks = [by_name[one.cluster] for one in by_kind(made.actions, ActionKind.PARK)]
+    starts = [by_name[one.cluster] for one in by_kind(made.actions, ActionKind.START)]
+    ends = {one.cluster for one in by_kind(made.actions, ActionKind.TERMINATE)}
+    for one in parks:
+        assert one.state is ReplicaState.DRAINING
+        assert one.offer.purchase is Purchase.ON_DEMAND
+        assert one.cluster in known.parkable
+    names = [action.cluster for action in made.actions]
+    assert len(names) == len(set(names)), "two steps for one cluster"
+    for one in starts:
+        assert one.state is ReplicaState.PARKED
+        assert isinstance(judge(one.place, policy.sovereignty, one.offer.tier), Allowed)
+    held = [
+        one
+        for one in known.replicas
+        if one.state in (ReplicaState.PARKED, ReplicaState.PARKING) and one.cluster not in ends
+    ]
+    assert not parks or len(held) + len(parks) <= min(parked, known.service.replicas)
+    if known.service.down or not parked:
+        assert not parks
+        assert not starts
 
 
 @given(quotes, fleets())
@@ -157,7 +190,10 @@ def test_at_zero_nothing_is_launched_and_nothing_that_answers_is_cut(market, fou
         lawful = isinstance(judge(one.place, policy.sovereignty), Allowed)
         if one.state is ReplicaState.HEALTHY and lawful:
             assert touched[one.cluster] is ActionKind.DRAIN
-        elif one.state is not ReplicaState.DRAINING:
+        elif one.state not in (
+            ReplicaState.DRAINING,
+            ReplicaState.PARKING,
+        ):  # these have their time
             assert touched[one.cluster] is ActionKind.TERMINATE
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from sqlalchemy import Connection, event
 
 from arbiter.clock import SystemClock
-from arbiter.domain import ReplicaState
+from arbiter.domain import Offer, Purchase, ReplicaState
 from arbiter.executors.base import LaunchSpec, Sighting
 from arbiter.executors.local import LocalExecutor
 from arbiter.health import HttpHealthCheck
+from arbiter.profiles import Profile, load_profile
 from arbiter.settings import FleetSettings
 from arbiter.store import fleet
 from arbiter.store.engine import Store
@@ -76,6 +77,14 @@ class FusedExecutor:
         self._fuse.burn()
         return request_id
 
+    def can_park(self, offer: Offer) -> str | None:
+        return self._inner.can_park(offer)
+
+    def park(self, cluster: str) -> None:
+        self._fuse.burn()
+        self._inner.park(cluster)
+        self._fuse.burn()
+
     def terminate(self, cluster: str) -> None:
         self._fuse.burn()
         self._inner.terminate(cluster)
@@ -94,8 +103,13 @@ def main(url: str, folder: str, die_at: int, job: str) -> None:
     executor = FusedExecutor(LocalExecutor(Path(folder)), fuse)
     patience = FleetSettings(hedge_after_s=0.2) if job == "hedge" else FleetSettings()
     bench = Bench(store, executor=executor, clock=SystemClock(), fleet=patience)  # type: ignore[arg-type]
-    bench.policy = replace(bench.policy, max_spares=0)
+    bench.policy = replace(bench.policy, max_spares=0, parked=1, min_stay_s=0)
+    if job in ("bought", "start"):  # no spot is offered
+        bought = [key for key in bench.prices if key[2] is Purchase.ON_DEMAND]
+        bench.prices = {key: bench.prices[key] for key in bought}
     bench.loop._tools = replace(bench.loop._tools, health=HttpHealthCheck("k"))
+    if job in ("park", "start"):
+        bench.loop._tools = replace(bench.loop._tools, profile=_without_a_drain)
     if job != "down":
         bench.order()
     else:
@@ -115,8 +129,16 @@ def main(url: str, folder: str, die_at: int, job: str) -> None:
     store.close()
 
 
+def _without_a_drain(name: str) -> Profile:
+    """No gateway tells when the last answer is over, so that each drain would take its time."""
+    profile = load_profile(name)
+    return replace(profile, serving=replace(profile.serving, drain_s=0))
+
+
 def _finished(bench: Bench, job: str) -> bool:
     replicas = bench.replicas()
     if job == "down":
         return not replicas
+    if job == "park":
+        return sorted(one.state for one in replicas) == [ReplicaState.HEALTHY, ReplicaState.PARKED]
     return [one.state for one in replicas] == [ReplicaState.HEALTHY]

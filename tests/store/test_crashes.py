@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from arbiter.domain import ReplicaState
+from arbiter.domain import Purchase, ReplicaState
 from arbiter.executors.local import LocalExecutor
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
@@ -34,7 +34,7 @@ def run(url: str, folder: Path, die_at: int, job: str) -> int:
 
 
 @pytest.mark.timeout(480)
-@pytest.mark.parametrize("job", ["up", "down", "hedge"])
+@pytest.mark.parametrize("job", ["up", "down", "hedge", "park", "start"])
 def test_killed_at_every_effect(tmp_path: Path, job: str) -> None:
     killed, status = 0, None
     for die_at in range(1, MOST_EFFECTS):
@@ -45,6 +45,11 @@ def test_killed_at_every_effect(tmp_path: Path, job: str) -> None:
             (folder / "capacity.json").write_text('{"aws/eu-north-1/eun1-az1": "hangs"}')
         if job == "down":
             assert run(url, folder, 0, "up") == 0
+        if job in ("park", "start"):
+            assert run(url, folder, 0, "bought") == 0
+        if job == "start":  # parked, and then spot is lost
+            assert run(url, folder, 0, "park") == 0
+            reclaim_spot(folder)
         status = run(url, folder, die_at, job)
         try:
             if status == -signal.SIGKILL:
@@ -68,9 +73,13 @@ def check(url: str, folder: Path, job: str) -> None:
             replicas = fleet.replicas(connection, ATLAS, settled=True)
             still_open = journal.open_actions(connection, "chat")
         running = set(executor.inventory(owner))
-        alive = {one.cluster for one in replicas if one.state.alive}
-        assert running == alive, "what runs and what the journal knows differ"
-        assert len(running) == (0 if job == "down" else 1)
+        known = {one.cluster for one in replicas if one.state is not ReplicaState.TERMINATED}
+        assert running == known, "what runs and what the journal knows differ"
+        assert len(running) == {"down": 0, "park": 2}.get(job, 1)
+        assert len(executor.standing()) == (0 if job == "down" else 1)
+        assert job != "start" or [one.parked_at is None for one in replicas if one.state.alive] == [
+            False
+        ]
         assert not still_open
         if job != "down":
             assert [r.state for r in replicas if r.state.alive] == [ReplicaState.HEALTHY]
@@ -78,7 +87,14 @@ def check(url: str, folder: Path, job: str) -> None:
         store.close()
 
 
+def reclaim_spot(folder: Path) -> None:
+    executor = LocalExecutor(folder)
+    for cluster, key in executor.standing().items():
+        if key.purchase is Purchase.SPOT:
+            executor.reclaim(cluster)
+
+
 def end_all(folder: Path) -> None:
     executor = LocalExecutor(folder)
-    for cluster in list(executor.standing()):
+    for cluster in [one.name for one in folder.iterdir() if one.name.startswith("arb-")]:
         executor.terminate(cluster)

@@ -120,6 +120,11 @@ class FakeSky:
         if wait:
             self.finish_downs()
 
+    def stop(self, cluster: str) -> None:
+        self._reach()
+        if cluster in self._books:
+            self.set_state(cluster, ClusterState.STOPPED)
+
     # --- what tests make happen -----------------------------------------------------------------
 
     def provision(self, cluster: str) -> None:

@@ -33,6 +33,8 @@ PURE = (
     "money",
     "orders",
     "planner",
+    "parked_fallback",
+    "parking",
     "policy",
     "churn",
     "crash_loop",

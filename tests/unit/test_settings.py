@@ -383,9 +383,15 @@ def test_commitments_are_read_from_the_file(home: dict[str, str]) -> None:
 
 def test_commitments_that_cannot_be_are_told_with_their_line(home: dict[str, str]) -> None:
     wrong = COMMITMENT.replace("eu-north-1", "eu-norht-1").replace("count = 2", "count = 0")
-    write(COMMITMENT + COMMITMENT + wrong + "[policy]\non_demand = false\nbase_on_demand = 1\n")
+    write(
+        COMMITMENT
+        + COMMITMENT
+        + wrong
+        + "[policy]\non_demand = false\nbase_on_demand = 1\nparked = 1\n"
+    )
     lines = problems(home)
     assert [line for line in lines if "listed twice: add them up" in line]
     assert [line for line in lines if "count: must be at least 1" in line]
     assert [line for line in lines if "did you mean aws/eu-north-1" in line]
     assert [line for line in lines if "base_on_demand: needs on_demand" in line]
+    assert [line for line in lines if "policy.parked: needs on_demand" in line]
