@@ -33,7 +33,7 @@ def world(shared_world: World) -> Iterator[World]:
     """The world at its opening prices, with capacity everywhere; no machine may be left in it."""
     shared_world.open_market()
     yield shared_world
-    left = shared_world.instances()
+    left = [*shared_world.instances(), *shared_world.instances(stopped=True)]
     for instance in left:
         shared_world.reclaim(instance)
     assert left == [], "machines were left behind"

@@ -52,7 +52,7 @@ class Machine:
 
     Args:
         folder: where its disk is; made here and removed by `end`.
-        address: a loopback address that nothing else uses.
+        address: a loopback address that nothing else uses, as long as it is not stopped.
         keys: public keys that may log in as ubuntu.
         ports: TCP ports besides 22 that lead inside.
         allowed: whether a security group lets a port in.
@@ -72,21 +72,26 @@ class Machine:
         self.address = address
         self._folder = folder
         self._allowed = allowed
+        self._ports = (22, *ports)
         self._listeners: list[socket.socket] = []
         for part in ("upper", "work", "root"):
             (folder / part).mkdir(parents=True)
         fields = {"name": name, "image": image, "home": folder, "keys": shlex.join(keys)}
-        self._process = self._boot(BOOT.format_map(fields))
-        try:
-            self._pid = self._first_process()
-            for port in (22, *ports):
-                self._listen(port)
-        except BaseException:
-            self.end()
-            raise
+        self._script = BOOT.format_map(fields)
+        self._power_on()
+
+    def start(self, address: str) -> None:
+        """Boot again from its disk, at another address."""
+        self.address = address
+        self._power_on()
 
     def end(self) -> None:
         """Power off, and forget the disk."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Power off; the disk stays."""
         for listener in self._listeners:
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
@@ -95,7 +100,16 @@ class Machine:
         with suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _power_on(self) -> None:
+        self._process = self._boot(self._script)
+        try:
+            self._pid = self._first_process()
+            for port in self._ports:
+                self._listen(port)
+        except BaseException:
+            self.end()
+            raise
 
     def _boot(self, script: str) -> subprocess.Popen[bytes]:
         apart = ["unshare", "-m", "-p", "-n", "-u", "-i", "--fork", "--kill-child"]

@@ -212,23 +212,43 @@ def lets_in(instance: Any, port: int) -> bool:
     )
 
 
-def end_machines() -> None:
-    """A terminated or stopped instance powers off; a stopped one loses its disk here, too."""
+def power_machines() -> None:
+    """Machines follow their instances: a stopped one keeps its disk, and starts elsewhere."""
+    starting, stopping = instances.Instance.start, instances.Instance.stop
+    ending = instances.Instance.terminate
 
-    def ending(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def end(self: Any, *args: Any, **options: Any) -> Any:
-            answer = original(self, *args, **options)
-            machine = MACHINES.pop(self.id, None)
-            if machine is not None:
-                machine.end()
-                log("ENDED", self.id)
+    @functools.wraps(starting)
+    def start(self: Any) -> Any:
+        if self.id in MACHINES and self._state.name == "stopped":
+            refuse_where_full(
+                self.region_name, self._placement.zone, self.instance_type, "on_demand"
+            )
+            ADDRESSES.renew()
+            answer = starting(self)
+            MACHINES[self.id].start(self.public_ip)
+            log("STARTED", self.id, self.public_ip)
             return answer
+        return starting(self)
 
-        return end
+    @functools.wraps(stopping)
+    def stop(self: Any) -> Any:
+        answer = stopping(self)
+        if self.id in MACHINES:
+            MACHINES[self.id].stop()
+            log("STOPPED", self.id)
+        return answer
 
-    for name in ("terminate", "stop"):
-        setattr(instances.Instance, name, ending(getattr(instances.Instance, name)))
+    @functools.wraps(ending)
+    def terminate(self: Any) -> Any:
+        answer = ending(self)
+        machine = MACHINES.pop(self.id, None)
+        if machine is not None:
+            machine.end()
+            log("ENDED", self.id)
+        return answer
+
+    instances.Instance.start, instances.Instance.stop = start, stop
+    instances.Instance.terminate = terminate
 
 
 class Priced:
@@ -296,7 +316,7 @@ def main() -> None:
     """Serve until SIGTERM, then power everything off."""
     give_loopback_addresses()
     boot_machines()
-    end_machines()
+    power_machines()
     application = Priced(DomainDispatcherApplication(create_backend_app))
     server = make_server(
         "127.0.0.1", PORT, application, threaded=True, request_handler=MotoRequestHandler

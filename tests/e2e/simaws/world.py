@@ -202,9 +202,10 @@ class World:
             aws_secret_access_key="simulated",
         )
 
-    def instances(self) -> list[dict[str, Any]]:
-        """Every instance of every region that costs money, as EC2 describes it."""
-        states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    def instances(self, *, stopped: bool = False) -> list[dict[str, Any]]:
+        """Every instance of every region that runs, or that is stopped, as EC2 describes it."""
+        wanted = ["stopping", "stopped"] if stopped else ["pending", "running"]
+        states = [{"Name": "instance-state-name", "Values": wanted}]
         return [
             instance
             for region in ZONES
