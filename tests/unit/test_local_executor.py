@@ -17,7 +17,6 @@ from urllib.request import urlopen
 import pytest
 from launch_specs import CLUSTER, a_spec
 
-from arbiter.domain import Purchase
 from arbiter.errors import ArbiterError, LaunchError, LaunchRejected, NoCapacity, QuotaExceeded
 from arbiter.executors.base import Executor, LaunchSpec, Phase, Sighting
 from arbiter.executors.folder import Folder
@@ -219,65 +218,6 @@ def test_a_submission_that_meets_a_termination_is_refused(state: Path) -> None:
         LocalExecutor(state).submit(a_spec())
     assert phase(LocalExecutor(state)) is None
     LocalExecutor(state).terminate(CLUSTER)
-
-
-def bought(spec: LaunchSpec | None = None) -> LaunchSpec:
-    spec = spec or a_spec()
-    return replace(spec, offer=replace(spec.offer, purchase=Purchase.ON_DEMAND))
-
-
-def test_a_parked_cluster_keeps_its_folder_and_is_started_there(state: Path) -> None:
-    executor = LocalExecutor(state)
-    assert executor.can_park(bought().offer) is None
-    assert executor.can_park(a_spec().offer) is not None
-    first = launched(executor, bought())
-    (state / CLUSTER / "weights").touch()
-    executor.park(CLUSTER)
-    executor.park(CLUSTER)
-    assert phase(executor) is Phase.PARKED
-    assert not answers(first.endpoint)
-    assert processes(state) == []
-    assert executor.inventory("me") == [CLUSTER]
-    again = launched(executor, bought())
-    assert again.phase is Phase.UP
-    assert answers(again.endpoint)
-    assert (state / CLUSTER / "weights").exists()
-    os.kill(server_pid(state), signal.SIGKILL)
-    until(lambda: phase(executor) is Phase.GONE)  # and not parked, which it is no more
-
-
-def test_a_parked_cluster_is_ended(state: Path) -> None:
-    executor = LocalExecutor(state)
-    launched(executor, bought())
-    executor.park(CLUSTER)
-    executor.terminate(CLUSTER)
-    assert sight(executor) is None
-    assert executor.inventory("me") == []
-    executor.park(CLUSTER)
-    assert sight(executor) is None
-
-
-def test_a_start_that_is_refused_leaves_it_parked(state: Path) -> None:
-    executor = LocalExecutor(state)
-    launched(executor, bought())
-    executor.park(CLUSTER)
-    executor.set_capacity({"aws/eu-north-1": "none"})
-    with pytest.raises(NoCapacity):
-        executor.submit(bought())
-    assert phase(executor) is Phase.PARKED
-
-
-@pytest.mark.parametrize("step", ["asked", "stopped", "parked"])
-def test_a_caller_killed_at_any_step_of_a_park_is_repaired_by_the_next(
-    state: Path, step: str
-) -> None:
-    executor = LocalExecutor(state)
-    launched(executor, bought())
-    killed = subprocess.run(_program(state, "executor.park(spec.cluster)", step), timeout=30)
-    assert killed.returncode == -signal.SIGKILL
-    executor.park(CLUSTER)
-    assert phase(executor) is Phase.PARKED
-    assert launched(executor, bought()).phase is Phase.UP
 
 
 def test_a_hung_server_is_killed_once_it_had_its_time(state: Path) -> None:
