@@ -57,8 +57,11 @@ def test_a_fallback_is_parked_and_started_again(
         comes("spot", "spot is back, and serves")
         (parked,) = world.instances(stopped=True)
         assert parked["InstanceId"] == bought["InstanceId"]
-        states = [one["state"] for one in _replicas(environment)]
-        assert sorted(states) == ["healthy", "parked"]
+        eventually(
+            lambda: sorted(one["state"] for one in _replicas(environment)) == ["healthy", "parked"],
+            120,
+            "it is known to be stopped",
+        )
 
         world.set_full(NO_SPOT)
         (spot,) = world.instances()
