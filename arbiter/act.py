@@ -163,41 +163,31 @@ class Actor:
     ) -> None:
         """Out of the gateway first: only then is it written down as out of traffic."""
         with self._tools.routing.turn:
-            self._drain_in_turn(action, service, profile, decision_id, begun)
-
-    def _drain_in_turn(
-        self,
-        action: Action,
-        service: Service,
-        profile: Profile,
-        decision_id: str | None,
-        begun: datetime,
-    ) -> None:
-        with self._store.read() as connection:
-            replicas = fleet.replicas(connection, self._tools.atlas, service.name)
-        wanted = [
-            replace(one, state=ReplicaState.DRAINING) if _is_to_drain(one, action) else one
-            for one in replicas
-        ]
-        taken = self._tools.routing.route(service, wanted, profile.name)
-        patience = timedelta(seconds=profile.serving.drain_s)
-        if not taken and self._now() - begun < patience:
-            why = "; ".join(self._tools.routing.troubles)
-            sentence = f"{action.cluster} stays in traffic for now: {why}"
-            self._troubles.note("drain_held", sentence, service.name, action.cluster)
-            return
-        self._troubles.over("drain_held", service.name, action.cluster)
-        now = self._now()
-        with self._store.begin() as connection:
-            current = fleet.find_replica(connection, self._tools.atlas, action.cluster)
-            if current is not None and _is_to_drain(current, action):
-                draining = replace(
-                    current, state=ReplicaState.DRAINING, changed_at=now, note=action.reason
-                )
-                fleet.save_replica(connection, draining)
-                self._drains.begin(draining)
-                _event(connection, now, "drained", current, action.reason, decision_id)
-            journal.set_action(connection, action.id, ActionState.DONE, now)
+            with self._store.read() as connection:
+                replicas = fleet.replicas(connection, self._tools.atlas, service.name)
+            wanted = [
+                replace(one, state=ReplicaState.DRAINING) if _is_to_drain(one, action) else one
+                for one in replicas
+            ]
+            taken = self._tools.routing.route(service, wanted, profile.name)
+            patience = timedelta(seconds=profile.serving.drain_s)
+            if not taken and self._now() - begun < patience:
+                why = "; ".join(self._tools.routing.troubles)
+                sentence = f"{action.cluster} stays in traffic for now: {why}"
+                self._troubles.note("drain_held", sentence, service.name, action.cluster)
+                return
+            self._troubles.over("drain_held", service.name, action.cluster)
+            now = self._now()
+            with self._store.begin() as connection:
+                current = fleet.find_replica(connection, self._tools.atlas, action.cluster)
+                if current is not None and _is_to_drain(current, action):
+                    draining = replace(
+                        current, state=ReplicaState.DRAINING, changed_at=now, note=action.reason
+                    )
+                    fleet.save_replica(connection, draining)
+                    self._drains.begin(draining)
+                    _event(connection, now, "drained", current, action.reason, decision_id)
+                journal.set_action(connection, action.id, ActionState.DONE, now)
 
     # --- terminate ------------------------------------------------------------------------------
 
@@ -210,7 +200,7 @@ class Actor:
             return
         if current is not None and _is_to_end(current):
             self._begin_end(action, current)
-            self._reroute(service, profile)
+            self.reroute(service)
         try:
             if not self._endings.ended(action.cluster):
                 self._tell_if_slow(action, current)
@@ -269,11 +259,12 @@ class Actor:
                 sentence = f"{action.cluster} has been ending for more than {minutes} minutes"
                 self._alarm("terminate_slow", action, sentence)
 
-    def _reroute(self, service: Service, profile: Profile) -> None:
+    def reroute(self, service: Service) -> None:
+        """Lead clients to what serves now."""
         with self._tools.routing.turn:
             with self._store.read() as connection:
                 replicas = fleet.replicas(connection, self._tools.atlas, service.name)
-            self._tools.routing.route(service, replicas, profile.name)
+            self._tools.routing.route(service, replicas, service.profile)
 
     def _find(self, cluster: str) -> Replica | None:
         with self._store.read() as connection:
@@ -281,8 +272,7 @@ class Actor:
 
 
 def _is_to_end(replica: Replica) -> bool:
-    there = replica.state.alive or replica.state is ReplicaState.PARKED
-    return there and replica.state is not ReplicaState.ENDING
+    return replica.state.exists and replica.state is not ReplicaState.ENDING
 
 
 def _is_to_drain(replica: Replica, action: Action) -> bool:

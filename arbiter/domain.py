@@ -184,6 +184,11 @@ class ReplicaState(StrEnum):
             ReplicaState.LOST,
         )
 
+    @property
+    def exists(self) -> bool:
+        """Whether there may be a machine, running or stopped."""
+        return self.alive or self is ReplicaState.PARKED
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -230,6 +235,11 @@ class Replica:
     up_at: datetime | None = None
     hedged_by: str | None = None
     parked_at: datetime | None = None
+
+    @property
+    def starting(self) -> bool:
+        """Whether it is being started after it was parked."""
+        return self.state is ReplicaState.LAUNCHING and self.parked_at is not None
 
     @property
     def place(self) -> Place:

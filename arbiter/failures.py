@@ -25,9 +25,8 @@ STANDS_EVERY = timedelta(minutes=5)
 def failure_sentence(current: Replica, error: LaunchError) -> str:
     """What happened, in one sentence."""
     offer = current.offer
-    verb = "was not launched" if current.state is ReplicaState.LAUNCHING else "was given up"
-    if current.parked_at is not None and current.state is ReplicaState.LAUNCHING:
-        verb = "was not started"
+    tried = "started" if current.starting else "launched"
+    verb = f"was not {tried}" if current.state is ReplicaState.LAUNCHING else "was given up"
     return f"{current.cluster} {verb} on {offer.where} {offer.purchase}: {error.message}"
 
 

@@ -224,8 +224,7 @@ def _is_watched(replica: Replica, open_launches: set[str]) -> bool:
     """What is being ended or stopped is looked at by who does it."""
     if replica.state in (ReplicaState.ENDING, ReplicaState.PARKING):
         return False
-    there = replica.state.alive or replica.state is ReplicaState.PARKED
-    return there and replica.cluster not in open_launches
+    return replica.state.exists and replica.cluster not in open_launches
 
 
 def _is_ahead(replica: Replica, now: datetime) -> bool:

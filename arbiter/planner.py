@@ -356,8 +356,7 @@ def _silent(now: datetime, policy: Policy, kept: Sequence[Replica]) -> list[Repl
 def _clean_up(steps: Steps, fleet: Fleet) -> None:
     """End what is dead already: a failed launch may have left half a cluster behind."""
     for replica in fleet.replicas:
-        settled = replica.state.alive or replica.state is ReplicaState.PARKED
-        if not settled and not steps.touches(replica):
+        if not replica.state.exists and not steps.touches(replica):
             steps.terminate(replica, replica.note or str(replica.state))
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from arbiter.act import ORDER, Actor
 from arbiter.churn import LOSSES_KEPT, churn
@@ -117,7 +116,7 @@ class Loop:
         changed = self._observer.glance(services, replicas)
         for service in services:
             if service.name in changed:
-                self._route(service)
+                self._actor.reroute(service)
         return bool(changed) or self._scaler.is_waited_for(services)
 
     def preview(self, service: Service) -> Plan:
@@ -167,7 +166,7 @@ class Loop:
         try:
             self._observer.observe(service, profile)
         finally:
-            self._route(service)
+            self._actor.reroute(service)
         self._scale(service, profile)
         if service.paused:
             return None
@@ -180,15 +179,8 @@ class Loop:
         for action in sorted(made.actions, key=lambda one: ORDER.index(one.kind)):
             self._actor.act(action, service, profile, decision_id, self._now())
         if made.actions:
-            self._route(service)
+            self._actor.reroute(service)
         return made
-
-    def _route(self, service: Service) -> None:
-        """Lead clients to what serves now."""
-        with self._routing.turn:
-            with self._store.read() as connection:
-                replicas = fleet.replicas(connection, self._tools.atlas, service.name)
-            self._routing.route(service, replicas, service.profile)
 
     def _scale(self, service: Service, profile: Profile) -> None:
         """A schedule that cannot be read must not keep what is lost from being replaced."""
@@ -230,6 +222,7 @@ class Loop:
             for kind in ActionKind
         }
         leaving = of_kind[ActionKind.DRAIN]
+        why_not = self._why_not_parked(replicas, policy)
         found = Fleet(
             service=service,
             profile=profile,
@@ -251,24 +244,21 @@ class Loop:
             elsewhere=in_use(others),
             notice_s=NOTICE_S if self._tools.executor.name == "skypilot" else {},
             demand=self.demand.of(service.name),
-            **self._parkable(replicas, policy),
+            parkable=tuple(cluster for cluster, why in why_not.items() if why is None),
+            not_parkable={
+                one.offer.provider: why
+                for one in replicas
+                if (why := why_not.get(one.cluster)) is not None
+            },
         )
         return found, policy, beliefs
 
-    def _parkable(self, replicas: Sequence[Replica], policy: Policy) -> dict[str, Any]:
-        """Which of these could be stopped and started again, and where nothing can."""
+    def _why_not_parked(self, replicas: Sequence[Replica], policy: Policy) -> dict[str, str | None]:
+        """Cluster on demand -> why it cannot be stopped and started again; None: it can."""
         if not policy.parked:
             return {}
         bought = [one for one in replicas if one.offer.purchase is Purchase.ON_DEMAND]
-        why_not = {one.cluster: self._tools.executor.can_park(one.offer) for one in bought}
-        return {
-            "parkable": tuple(one for one, why in why_not.items() if why is None),
-            "not_parkable": {
-                one.offer.provider: why
-                for one in bought
-                if (why := why_not[one.cluster]) is not None
-            },
-        }
+        return {one.cluster: self._tools.executor.can_park(one.offer) for one in bought}
 
     def _planned(
         self, replica: Replica, profile: Profile, policy: Policy, leaving: set[str]

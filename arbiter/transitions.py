@@ -75,7 +75,7 @@ def seen(
     """
     if current.state is ReplicaState.PARKED:
         return _while_parked(current, sighting, now)
-    if sighting is not None and sighting.phase is Phase.PARKED and _is_starting(current):
+    if sighting is not None and sighting.phase is Phase.PARKED and current.starting:
         error = sighting.error or NoCapacity("it was not started, and no reason is known")
         return Seen(current, error=error, parked=True)
     if sighting is None or sighting.phase in (Phase.GONE, Phase.PARKED):
@@ -136,10 +136,6 @@ def _while_parked(current: Replica, sighting: Sighting | None, now: datetime) ->
     note = "runs although it was parked" if there else "is gone although it was parked"
     lost = replace(current, state=ReplicaState.LOST, changed_at=now, note=f"it {note}")
     return Seen(lost, "parked_lost", f"{current.cluster} on {current.offer.where} {note}")
-
-
-def _is_starting(current: Replica) -> bool:
-    return current.state is ReplicaState.LAUNCHING and current.parked_at is not None
 
 
 def _vanished(current: Replica, now: datetime, unseen_s: float | None) -> Seen:

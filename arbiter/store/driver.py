@@ -14,21 +14,23 @@ from sqlalchemy import Connection
 
 def row(connection: Connection, sql: str) -> Sequence[Any]:
     """The first row of the answer; there must be one. PostgreSQL sends it in binary."""
-    if not connection.in_transaction():
-        connection.begin()
-    return _ask(connection, sql).fetchone()  # type: ignore[no-any-return]
+    return _begun(connection, sql).fetchone()  # type: ignore[no-any-return]
 
 
 def rows(connection: Connection, sql: str) -> list[Sequence[Any]]:
     """All rows of the answer."""
-    if not connection.in_transaction():
-        connection.begin()
-    return _ask(connection, sql).fetchall()  # type: ignore[no-any-return]
+    return _begun(connection, sql).fetchall()  # type: ignore[no-any-return]
 
 
 def run(connection: Connection, sql: str) -> None:
     """Have a statement done, whether or not a transaction has begun."""
     _ask(connection, sql)
+
+
+def _begun(connection: Connection, sql: str) -> Any:
+    if not connection.in_transaction():
+        connection.begin()
+    return _ask(connection, sql)
 
 
 def _ask(connection: Connection, sql: str) -> Any:
