@@ -119,6 +119,9 @@ class Rows:
         self._price = layout.places.get("price_hour", layout.places.get("price_micros"))
         self._from = layout.places.get("valid_from")
         self._to = layout.places.get("valid_to")
+        self._names_gpus_only = "gpu_count" in layout.places and (
+            layout.places.get("instance_type") == layout.places.get("gpu", -1)
+        )
         self._micros = _remembering(self._read_price)
         self._instant = _remembering(self._read_instant)
         self._end = _remembering(self._read_end)
@@ -198,6 +201,8 @@ class Rows:
         provider = self._needed(row, "provider").lower()
         instance_type, zone = self._needed(row, "instance_type"), self._text(row, "zone")
         gpu, gpu_count = self._gpu(row, provider, instance_type)
+        if self._names_gpus_only:
+            instance_type = f"{gpu_count}x {instance_type}"  # a machine of eight is another machine
         source = self._needed(row, "source")
         facts = SeriesFacts(
             provider,
@@ -218,7 +223,21 @@ class Rows:
                 f"{MOST_SOURCES} values",
                 "a source is where prices come from, the same for many: --set source=NAME",
             )
-        return self._past.number(facts), origin
+        number = self._past.number(facts)
+        self._must_agree(self._past.series[number], facts)
+        return number, origin
+
+    def _must_agree(self, earlier: SeriesFacts, facts: SeriesFacts) -> None:
+        """A machine has one GPU and one number of them: prices of two machines never mix."""
+        for name in ("gpu", "gpu_count"):
+            before, now = getattr(earlier, name), getattr(facts, name)
+            if before != now:
+                raise self._bad(
+                    name,
+                    "is not what an earlier row says of this machine",
+                    f"{facts.instance_type}: {now}, not {before}",
+                    "name different machines apart: --map COLUMN=instance_type",
+                )
 
     def _purchase(self, row: Row) -> Purchase:
         text = self._needed(row, "purchase")

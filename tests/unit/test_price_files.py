@@ -183,6 +183,41 @@ def test_the_gpu_of_a_provider_s_machine_is_known_before_any_poll(
     assert (facts.gpu, facts.gpu_count) == machine
 
 
+def test_machines_of_different_sizes_are_apart_where_the_file_names_gpus_alone(
+    tmp_path: Path,
+) -> None:
+    path = csv(
+        tmp_path,
+        "provider,region,gpu_model,gpu_count,purchase,currency,price_hour,valid_from",
+        "mine,global,H200,1,on_demand,USD,3.5,2026-10-01T00:00:00Z",
+        "mine,global,H200,8,on_demand,USD,27.2,2026-10-01T00:00:00Z",
+    )
+    renamed = [("gpu_model", "gpu"), ("gpu_model", "instance_type")]
+    found = read(path, renamed=renamed)
+    named = [(one[0].instance_type, one[0].gpu, one[0].gpu_count, one[3]) for one in found.rows]
+    assert named == [("1x H200", "H200", 1, 3_500_000), ("8x H200", "H200", 8, 27_200_000)]
+
+
+@pytest.mark.parametrize(
+    ("place", "other", "sentence"),
+    [
+        (4, "8", "gpu_count: is not what an earlier row says of this machine"),
+        (3, "L40S", "gpu: is not what an earlier row says of this machine"),
+    ],
+)
+def test_two_machines_under_one_name_never_become_one_series(
+    tmp_path: Path, place: int, other: str, sentence: str
+) -> None:
+    path = csv(tmp_path, HEADER, GOOD, with_field(place, other))
+    with pytest.raises(BadFile, match=rf"prices\.csv:3: {sentence}") as refused:
+        read(path)
+    assert "--map COLUMN=instance_type" in (refused.value.hint or "")
+    found = read(path, on_error=SKIP)
+    both = f"g6.xlarge: {other}, not {GOOD.split(',')[place]}"
+    assert found.read.left_out.listed == [(3, f"{sentence} ({both!r})")]
+    assert len(found.rows) == 1
+
+
 def test_prices_of_other_systems_than_linux_are_passed_over_and_counted(tmp_path: Path) -> None:
     header = (
         "Timestamp,AvailabilityZone,InstanceType,ProductDescription,SpotPrice,provider,region,"
