@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from arbiter.api.sources import Sources
 from arbiter.domain import Service
@@ -21,13 +22,16 @@ from arbiter.prices.as_of import AsOfAnswer, as_of
 from arbiter.prices.changes import ChangesAnswer, changes
 from arbiter.prices.chosen import Market
 from arbiter.prices.index import MIN_VOTES, IndexAnswer, index
-from arbiter.prices.question import asked, asked_at, parse_amount, parse_share
+from arbiter.prices.question import BadQuestion, asked, asked_at, parse_amount, parse_share
 from arbiter.prices.seasonality import SeasonalityAnswer, seasonality
 
 Names = Annotated[list[str], Query(default_factory=list)]
 Span = Annotated[str | None, Query(description="12h, 90d or 8w; 90d unless `from` is given")]
 Instant = Annotated[str | None, Query(description="ISO 8601; without an offset, in `timezone`")]
-By = Literal["gpu", "provider", "region", "tier", "purchase", "instance-type", "series"] | None
+By = (
+    Literal["gpu", "provider", "region", "country", "tier", "purchase", "instance-type", "series"]
+    | None
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ Within = Annotated[Stretch, Depends()]
 
 def price_routes(sources: Sources) -> APIRouter:
     """All of them."""
-    router = APIRouter(tags=["prices"])
+    router = APIRouter(tags=["prices"], dependencies=[Depends(_known_parameters)])
     market = _asking(sources)
     _add_paths(router, market)
     _add_figures(router, market)
@@ -108,6 +112,21 @@ def _asking(sources: Sources) -> Asking:
     return opened
 
 
+def _known_parameters(request: Request) -> None:
+    """A slip in a parameter's name would be an answer about something else than was asked.
+
+    Raises:
+        BadQuestion: there is no such parameter, with the nearest.
+    """
+    documented = request.app.openapi()["paths"][request.scope["route"].path]["get"]
+    known = [one["name"] for one in documented.get("parameters", ())]
+    for name in request.query_params:
+        if name not in known:
+            near = get_close_matches(name.casefold(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise BadQuestion(f"there is no parameter {name[:40]!r}", hint)
+
+
 def _encoded(answer: object) -> Response:
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
@@ -127,6 +146,10 @@ def _add_paths(router: APIRouter, opened: Asking) -> None:
 
         `points` thins each series out for drawing, and keeps its lowest and highest prices.
         """
+        if by is not None and grid is None:
+            raise BadQuestion("by needs a grid: without one, series are never mixed")
+        if points is not None and grid is not None:
+            raise BadQuestion("points is for steps: a grid has its cells")
         with opened() as market:
             question = asked(market.now, **chosen.typed(), **within.typed())
             if grid is not None:

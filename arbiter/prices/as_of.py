@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from arbiter.prices.chosen import About, Market, NothingFound, find_lines, in_unit
+from arbiter.prices.chosen import About, Market, NothingFound, find_lines, in_unit, recorded
 from arbiter.prices.question import Question
 from arbiter.prices.stats import amount
 from arbiter.prices.steps import within
@@ -73,7 +73,10 @@ def as_of(market: Market, question: Question, limit: int | None = None) -> AsOfA
     listed = asked_prices.as_steps(rows, lines, seen, market.now + timedelta(seconds=1))
     inside = within(listed, instant, instant + 1)
     if not len(inside):
-        raise NothingFound(f"nothing was on sale at {at:%Y-%m-%d %H:%M:%S} UTC that was asked for")
+        raise NothingFound(
+            f"nothing was on sale at {at:%Y-%m-%d %H:%M:%S} UTC that was asked for",
+            recorded(market, lines),
+        )
     steps, about = in_unit(market, question, lines, inside)
     stood = listed.picked((listed.begin <= instant) & (listed.end > instant))
     order = np.argsort(steps.micros, kind="stable")[:limit]

@@ -111,7 +111,7 @@ def choose(market: Market, question: Question) -> Chosen:
         raise NothingFound(
             f"no price of the {_series(len(found))} is recorded from {_day(window.begin)} "
             f"to {_day(window.end)}",
-            _recorded(market, found),
+            recorded(market, found),
         )
     steps, about = in_unit(market, question, found, inside)
     return Chosen(question, found, listed, rows[:, 2] == OPEN, steps, about)
@@ -159,11 +159,28 @@ def _converted(
         rates = _rates(market.connection, sold, currency, inside)
         listed_in = [line.currency for line in chosen]
         return converted(inside, listed_in, counts.tolist(), currency, rates)
-    except NoRate as error:
+    except NoRate as narrow:
+        error = _first_missing(market, chosen, inside, currency) or narrow
         raise NoRate(
             f"the prices are in {' and '.join(sold)}, asked for in {currency}: {error.message}",
             error.hint,
-        ) from error
+        ) from narrow
+
+
+def _first_missing(market: Market, chosen: Lines, inside: Steps, currency: str) -> NoRate | None:
+    """The error as it reads with everything that is stored, not only the days near the window."""
+    listed_in = [line.currency for line in chosen]
+    needed = sorted({*listed_in, currency} - {BASE})
+    stored = read_rates(market.connection, needed, _FIRST_RATES, date.max)
+    try:
+        converted(inside, listed_in, [1] * len(chosen), currency, stored)
+    except NoRate as error:
+        return error
+    return None
+
+
+_FIRST_RATES = date(1999, 1, 1)
+"""There was no euro before."""
 
 
 def find_lines(market: Market, question: Question) -> Lines:
@@ -198,14 +215,15 @@ def _read_lines(market: Market, question: Question) -> Lines:
     return kept
 
 
-GROUPS: Mapping[str, Callable[[Line], str]] = {
-    "gpu": lambda line: line.gpu,
-    "provider": lambda line: line.provider,
-    "region": lambda line: f"{line.provider}/{line.region}",
-    "tier": lambda line: line.tier,
-    "purchase": lambda line: line.purchase,
-    "instance-type": lambda line: f"{line.provider}/{line.instance_type}",
-    "series": lambda line: label(line),
+GROUPS: Mapping[str, Callable[[Line, Atlas], str]] = {
+    "gpu": lambda line, _: line.gpu,
+    "provider": lambda line, _: line.provider,
+    "region": lambda line, _: f"{line.provider}/{line.region}",
+    "country": lambda line, atlas: atlas.place(line.provider, line.region).country or "unknown",
+    "tier": lambda line, _: line.tier,
+    "purchase": lambda line, _: line.purchase,
+    "instance-type": lambda line, _: f"{line.provider}/{line.instance_type}",
+    "series": lambda line, _: label(line),
 }
 """By what an answer can be split, and how the parts are called."""
 
@@ -217,13 +235,13 @@ def label(line: Line) -> str:
     return f"{where} {line.instance_type} {line.gpu_count}x {line.gpu} {line.purchase}{tier}"
 
 
-def grouped(chosen: Chosen, by: str | None) -> tuple[list[str], Ints]:
+def grouped(market: Market, chosen: Chosen, by: str | None) -> tuple[list[str], Ints]:
     """The names of the groups in order, and the group of each line. None is one group, "all"."""
     if by is None:
         return ["all"], np.zeros(len(chosen.lines), np.int64)
     if by not in GROUPS:
         raise UnknownName(f"cannot split by {by!r}", f"there are {', '.join(GROUPS)}")
-    named = [GROUPS[by](line) for line in chosen.lines]
+    named = [GROUPS[by](line, market.atlas) for line in chosen.lines]
     names = sorted(set(named))
     place = {name: number for number, name in enumerate(names)}
     return names, np.asarray([place[name] for name in named], np.int64)
@@ -331,8 +349,8 @@ def _rates(connection: Connection, sold: Sequence[str], currency: str, steps: St
     return read_rates(connection, needed, _date(first), _date(last))
 
 
-def _recorded(market: Market, chosen: Lines) -> str | None:
-    """What is recorded of them at all, as a hint."""
+def recorded(market: Market, chosen: Lines) -> str | None:
+    """What is recorded of the series at all, as a hint; None where nothing is."""
     found = asked_prices.reach(market.connection, chosen.named)
     if found is None:
         return None

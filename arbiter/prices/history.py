@@ -127,7 +127,7 @@ def on_grid(market: Market, question: Question, grid: str, by: str | None = None
     """
     bounds = cells.bounds(question.window, grid, question.zone)
     chosen = choose(market, question)
-    names, group = grouped(chosen, by)
+    names, group = grouped(market, chosen, by)
     edges = np.asarray(bounds, np.int64)
     return GridAnswer(
         chosen.about,

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 
 import numpy as np
 
@@ -148,7 +148,7 @@ def _means(
         begin + seconds,  # where in the day it stood does not matter: it has one rate
         divided_all(rows[:, at["micros_seconds"]], seconds),
     )
-    return in_unit(market, replace(question, window=window), lines, daily)
+    return in_unit(market, replace(question, window=window, zone=UTC), lines, daily)
 
 
 def _votes(lines: Sequence[Line], means: Steps) -> Votes:

@@ -99,7 +99,7 @@ def stats(market: Market, question: Question, by: str | None = None) -> StatsAns
         ArbiterError: nothing is recorded of it, or prices cannot be said in one currency.
     """
     chosen = choose(market, question)
-    names, group = grouped(chosen, by)
+    names, group = grouped(market, chosen, by)
     found = weighted(chosen.steps, group[chosen.steps.line], len(names))
     low, p5, p25, p50, p75, p95, high = (
         [amount(one) for one in found.quantile(share)]
@@ -137,7 +137,7 @@ def below(
         ArbiterError: as of `stats`.
     """
     chosen = choose(market, question)
-    names, group = grouped(chosen, by)
+    names, group = grouped(market, chosen, by)
     found = weighted(chosen.steps, group[chosen.steps.line], len(names))
     at = found.quantile(percent)
     under = None if price is None else found.seconds_below(price)

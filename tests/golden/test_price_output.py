@@ -94,3 +94,6 @@ def test_a_group_needs_a_grid(machine: Machine) -> None:
     ended = machine.arbiter("prices", "history", "--by", "gpu")
     assert ended.code == 1
     assert "--by needs a --grid" in ended.err
+    ended = machine.arbiter("prices", "history", "--grid", "1d", "--points", "8")
+    assert ended.code == 1
+    assert "--points is for steps" in ended.err

@@ -15,7 +15,7 @@ from arbiter.domain import Purchase
 from arbiter.errors import ArbiterError
 from arbiter.prices.as_of import as_of
 from arbiter.prices.changes import changes
-from arbiter.prices.chosen import Market
+from arbiter.prices.chosen import GROUPS, Market
 from arbiter.prices.history import history, on_grid
 from arbiter.prices.index import index, median
 from arbiter.prices.question import Question, asked, asked_at
@@ -85,8 +85,9 @@ def test_what_stood_is_known_of_a_place_that_was_never_polled(store: Store) -> N
     with market(store, START + 9 * DAY) as asked_of:
         (stood,) = as_of(asked_of, asked_at(START + 9 * DAY, "2026-09-02")).prices
         assert (stood.price, stood.since) == (Decimal(1), START)
-        with pytest.raises(ArbiterError, match="nothing was on sale at 2026-09-03"):
+        with pytest.raises(ArbiterError, match="nothing was on sale at 2026-09-03") as refused:
             as_of(asked_of, asked_at(START + 9 * DAY, "2026-09-03"))
+    assert "its newest change is of 2026-09-01" in str(refused.value)
 
 
 def test_what_stood_after_the_last_poll_is_known_beside_what_stands_still(store: Store) -> None:
@@ -280,13 +281,24 @@ def test_groups_add_up_to_the_whole(wide: Store) -> None:
     now = START + HOUR
     with market(wide, now) as asked_of:
         whole = stats(asked_of, ask(now)).rows[0]
-        for by in ("gpu", "provider", "region", "tier", "purchase", "instance-type", "series"):
+        for by in GROUPS:
             rows = stats(asked_of, ask(now), by).rows
             assert sum(row.series for row in rows) == whole.series
             assert sum(row.hours_covered for row in rows) == whole.hours_covered
             assert min(row.min or 0 for row in rows) == whole.min
         with pytest.raises(ArbiterError, match="cannot split by 'colour'; there are gpu, "):
             stats(asked_of, ask(now), "colour")
+
+
+def test_a_group_of_a_country_has_its_regions_of_every_provider(store: Store) -> None:
+    elsewhere = priced("xx-nowhere-1", "3")
+    Watched(store).sells(START, priced("eu-north-1", "1"), priced("eu-west-2", "2"), elsewhere)
+    Watched(store, "azure").sells(START, priced("swedencentral", "5"))
+    with market(store, START + HOUR) as asked_of:
+        rows = stats(asked_of, ask(START + HOUR), "country").rows
+    assert [(row.group, row.series, row.max) for row in rows] == [
+        ("GB", 1, Decimal(2)), ("SE", 2, Decimal(5)), ("unknown", 1, Decimal(3)),
+    ]  # fmt: skip
 
 
 def test_per_instance_nothing_is_divided(wide: Store) -> None:
@@ -340,6 +352,24 @@ def test_with_a_rate_the_answer_says_which(mixed: Store) -> None:
     assert (rate.source, rate.currencies, rate.last_day) == ("ECB", ("USD",), date(2026, 8, 31))
 
 
+@pytest.mark.parametrize(
+    ("day", "said"),
+    [
+        (
+            date(2026, 8, 1),
+            "of USD is stored for 2026-09-01, the newest before it is of 2026-08-01",
+        ),
+        (date(2026, 9, 9), "of USD is stored for 2026-09-01, the first is of 2026-09-09"),
+    ],
+)
+def test_a_rate_of_another_time_is_told_and_not_used(mixed: Store, day: date, said: str) -> None:
+    with mixed.begin() as connection:
+        write_rates(connection, [Published("USD", day, 1_250_000)], "ECB", START)
+    with market(mixed, START + HOUR) as asked_of, pytest.raises(ArbiterError) as refused:
+        stats(asked_of, ask(START + HOUR))
+    assert said in str(refused.value)
+
+
 # --- index and rollups ----------------------------------------------------------------------
 
 
@@ -364,6 +394,9 @@ def test_the_index_gives_each_place_one_vote(store: Store) -> None:
         ("aws", "eu-north-1", 3), ("aws", "eu-west-2", 1), ("scaleway", "fr-par-2", 1),
     ]  # fmt: skip
     assert strict.value == [None]
+    with market(store, now) as asked_of:
+        there = ask(now, purchase="spot", begin="2026-09-01", since=None, zone="Asia/Kolkata")
+        assert index(asked_of, there).about.time_zone == "UTC", "its days are those of UTC"
 
 
 def test_a_median_is_of_the_middle() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-GROUPS = ("gpu", "provider", "region", "tier", "purchase", "instance-type", "series")
+INSTANT = timedelta(seconds=1)
+"""The window of an answer about an instant."""
+
+GROUPS = (
+    "gpu", "provider", "region", "country", "tier", "purchase", "instance-type", "series",
+)  # fmt: skip
 
 
 def filtering(command: Command) -> Command:
@@ -160,6 +166,8 @@ def echo_head(about: About) -> None:
 def echo_about(about: About) -> None:
     """What every answer says of itself, in two lines."""
     window = f"{about.begin:%Y-%m-%d %H:%M} to {about.end:%Y-%m-%d %H:%M} UTC"
+    if about.end - about.begin <= INSTANT:
+        window = f"at {about.begin:%Y-%m-%d %H:%M:%S} UTC"
     per = "GPU-hour" if about.per == "gpu" else "instance-hour"
     zone = "" if about.time_zone == "UTC" else f", days of {about.time_zone}"
     click.echo()

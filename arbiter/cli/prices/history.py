@@ -68,6 +68,8 @@ def history(
 
     if by is not None and grid is None:
         raise click.UsageError("--by needs a --grid: without one, series are never mixed", ctx)
+    if points is not None and grid is not None:
+        raise click.UsageError("--points is for steps: a --grid has its cells", ctx)
     with question_of(ctx, **typed) as (market, question):
         if grid is not None:
             found = prices.on_grid(market, question, grid, by)
