@@ -280,7 +280,10 @@ def _answers(url: str) -> bool:
 
 def _clouds() -> Check:
     """In a process of its own: SkyPilot takes seconds to import, and may never come back."""
-    ask = "import json, sky; print(json.dumps(sky.get(sky.enabled_clouds()), default=str))"
+    ask = (
+        "import json; from sky.client import sdk; "
+        "print(json.dumps(sdk.get(sdk.enabled_clouds()), default=str))"
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-c", ask], capture_output=True, text=True, timeout=CLOUDS_S

@@ -1,0 +1,78 @@
+"""What the doctor says of SkyPilot: its own client, asked of a server that stands in."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+import pytest
+
+from arbiter import doctor
+from arbiter.doctor import State
+
+ASKED = "0f1d2c3b-0000-4000-8000-000000000000"
+VERSION = {"api_version": "62", "version": "0.14.1", "version_on_disk": "0.14.1", "commit": "0"}
+HEALTHY = {"status": "healthy", "basic_auth_enabled": False, "user": None, **VERSION}
+
+
+def pickled(value: object) -> str:
+    return base64.b64encode(pickle.dumps(value)).decode()
+
+
+DONE = {
+    "request_id": ASKED,
+    "name": "enabled_clouds",
+    "entrypoint": pickled(len),
+    "request_body": pickled(None),
+    "status": "SUCCEEDED",
+    "created_at": 0.0,
+    "user_id": "user",
+    "return_value": json.dumps(["AWS", "GCP"]),
+    "error": json.dumps(None),
+    "pid": None,
+    "schedule_type": "short",
+}
+"""How a server answers a request that has succeeded."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that has two clouds enabled."""
+    if find_spec("sky") is None:
+        pytest.skip("needs SkyPilot: make install")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = urlsplit(self.path).path
+            answers = {"/api/health": HEALTHY, "/enabled_clouds": {}, "/api/get": DONE}
+            body = json.dumps(answers.get(path, {})).encode()
+            self.send_response(200 if path in answers else 404)
+            self.send_header("X-Skypilot-Request-ID", ASKED)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the terminal."""
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, args=(0.02,))
+    thread.start()
+    monkeypatch.setenv(
+        "SKYPILOT_API_SERVER_ENDPOINT", f"http://127.0.0.1:{running.server_address[1]}"
+    )
+    yield
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+def test_the_clouds_that_are_enabled_are_named(server: None) -> None:
+    found = {check.name: check for check in doctor._skypilot()}["skypilot clouds"]
+    assert (found.state, found.found) == (State.OK, "aws, gcp")
