@@ -18,6 +18,11 @@ from arbiter.doctor import State
 
 ASKED = "0f1d2c3b-0000-4000-8000-000000000000"
 VERSION = {"api_version": "62", "version": "0.14.1", "version_on_disk": "0.14.1", "commit": "0"}
+HEADERS = {
+    "X-Skypilot-Request-ID": ASKED,
+    "X-SkyPilot-API-Version": VERSION["api_version"],
+    "X-SkyPilot-Version": VERSION["version"],
+}
 HEALTHY = {"status": "healthy", "basic_auth_enabled": False, "user": None, **VERSION}
 
 
@@ -53,7 +58,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             answers = {"/api/health": HEALTHY, "/enabled_clouds": {}, "/api/get": DONE}
             body = json.dumps(answers.get(path, {})).encode()
             self.send_response(200 if path in answers else 404)
-            self.send_header("X-Skypilot-Request-ID", ASKED)
+            for name, value in HEADERS.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -73,6 +79,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     running.server_close()
 
 
-def test_the_clouds_that_are_enabled_are_named(server: None) -> None:
+@pytest.mark.usefixtures("server")
+def test_the_clouds_that_are_enabled_are_named() -> None:
     found = {check.name: check for check in doctor._skypilot()}["skypilot clouds"]
     assert (found.state, found.found) == (State.OK, "aws, gcp")
