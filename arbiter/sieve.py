@@ -110,7 +110,10 @@ class Sieve:
         if quote.observed_at > self._newest:
             return "stale", "seen in the future: the clock has moved back"
         if price.currency != "USD":
-            return "currency_unconverted", f"priced in {price.currency} and no rate is known"
+            return "currency_unconverted", (
+                f"priced in {price.currency}, and no reference rate of its day is stored "
+                "(arbiter prices rates --fetch)"
+            )
         cap = self._policy.max_usd_per_hour
         if cap is not None and (marginal or price).micros > cap * MICROS:
             return "price_above_cap", f"{price} an hour is above the cap of {cap} USD"

@@ -23,6 +23,7 @@ from arbiter.errors import StoreError
 from arbiter.money import Price
 from arbiter.regions import Atlas
 from arbiter.store import SCHEMA
+from arbiter.store.quick_rates import in_dollars
 
 Rows = Iterable[Sequence[Any]]
 Query = Callable[[str], Rows]
@@ -62,7 +63,7 @@ _PURCHASES = {purchase.value: purchase for purchase in Purchase}
 
 
 def read_quotes(query: Query, atlas: Atlas, kinds: Kinds | None = None) -> list[Quote]:
-    """Every price that stands, joined with the facts of its region.
+    """Every price that stands, joined with the facts of its region, in dollars where that is known.
 
     Args:
         kinds: leave out the kinds of machine that it refuses; it counts them.
@@ -97,7 +98,7 @@ def read_quotes(query: Query, atlas: Atlas, kinds: Kinds | None = None) -> list[
                 source,
             )
         )
-    return _aged(quotes, list(query(HELD)), instants)
+    return in_dollars(query, _aged(quotes, list(query(HELD)), instants))
 
 
 def _aged(

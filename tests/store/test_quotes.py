@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,14 @@ from sqlalchemy import make_url
 
 from arbiter.domain import Offer, OfferKey, Purchase, Quote, Refusal
 from arbiter.errors import StoreError
-from arbiter.money import Price
+from arbiter.money import MICROS, Price
 from arbiter.provider import PricedOffer
 from arbiter.regions import Atlas, load_atlas
 from arbiter.store import fleet
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook
 from arbiter.store.quotes import LAST_POLLS, OlderSchema, open_quick, read_quotes, read_refusals
+from arbiter.store.rates import Published, write_rates
 from arbiter.testing import priced
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -97,6 +100,45 @@ def test_every_quote_of_a_region_is_as_old_as_its_last_poll(store: Store, atlas:
     quotes = both_ways(store, atlas)
     assert quotes == expected(atlas, later)
     assert quotes[3].observed_at == datetime.fromtimestamp(0, UTC)
+
+
+def in_currency(currency: str, amount: str) -> PricedOffer:
+    return replace(priced(), price=Price.of(amount, currency))
+
+
+@pytest.mark.parametrize(
+    ("listed", "usd", "told"),
+    [
+        (("EUR", "2"), "2.3", "2 EUR by the ECB rate of 2026-10-30"),
+        (("GBP", "0.8"), "1.022222", "0.8 GBP by the ECB rate of 2026-10-29"),
+    ],
+)
+def test_a_price_of_another_currency_is_in_dollars_by_the_rate_of_its_day(
+    store: Store, atlas: Atlas, listed: tuple[str, str], usd: str, told: str
+) -> None:
+    record(store, NOON, in_currency(*listed))
+    rates = [("USD", 30, "1.15"), ("USD", 29, "9"), ("GBP", 29, "0.9"), ("JPY", 30, "160")]
+    published = [
+        Published(name, date(2026, 10, day), int(Decimal(rate) * MICROS))
+        for name, day, rate in rates
+    ]
+    after = Published("USD", date(2026, 11, 2), 5 * MICROS)
+    with store.begin() as connection:
+        write_rates(connection, [*published, after], "ECB", NOON)
+    (quote,) = both_ways(store, atlas)
+    assert quote.price == Price.of(usd)
+    assert quote.source == f"fake; {told}"
+
+
+@pytest.mark.parametrize("day", [date(2026, 10, 24), date(2026, 11, 2)])
+def test_without_a_rate_of_its_day_a_price_stays_in_its_currency(
+    store: Store, atlas: Atlas, day: date
+) -> None:
+    record(store, NOON, in_currency("EUR", "2"))
+    with store.begin() as connection:
+        write_rates(connection, [Published("USD", day, 1_150_000)], "ECB", NOON)
+    (quote,) = both_ways(store, atlas)
+    assert (quote.price, quote.source) == (Price.of("2", "EUR"), "fake")
 
 
 def test_what_is_withdrawn_is_no_quote(store: Store, atlas: Atlas) -> None:

@@ -252,6 +252,25 @@ def test_a_euro_price_is_refused_rather_than_compared(machine: Machine) -> None:
     answer = machine.arbiter("offers", "--sovereignty", "any", "--json").json
     (one,) = [one for one in answer["refused"] if one["provider"] == "ovh"]
     assert one["rule"] == "currency_unconverted"
+    assert "arbiter prices rates --fetch" in one["reason"]
+
+
+def test_a_euro_price_is_compared_once_its_rate_is_stored(machine: Machine) -> None:
+    from dataclasses import replace
+
+    from arbiter.money import Price
+
+    offer = replace(priced("it-fr2", instance_type="GPU1", purchase=Purchase.ON_DEMAND),
+                    price=Price.of("0.20", "EUR"))  # fmt: skip
+    machine.sells("seeweb", [offer])
+    rates = machine.folder / "rates.csv"
+    rates.write_text(f"Date,USD,\n{NOW.date()},1.5,\n")
+    assert machine.arbiter("prices", "rates", "--load", str(rates)).code == 0
+    offers = machine.arbiter("offers", "--json").json["offers"]
+    (one,) = [one for one in offers if one["provider"] == "seeweb"]
+    assert one["price_usd_hour"] == "0.3"
+    text = machine.arbiter("offers", "llama8b", "--explain", "--gpu", one["gpu"]).out
+    assert f"0.2 EUR by the ECB rate of {NOW.date()}" in text
 
 
 def test_signals_are_shown_only_when_asked_for(machine: Machine) -> None:
