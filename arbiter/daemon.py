@@ -32,6 +32,7 @@ from arbiter.polling import Poller
 from arbiter.profiles import load_profile
 from arbiter.provider import Provider
 from arbiter.pulse import Pulse
+from arbiter.rate_keeping import FETCH_S, FIRST_FETCH_S, RateKeeping
 from arbiter.regions import load_atlas
 from arbiter.schedule import Kind, Schedule
 from arbiter.settings import Settings
@@ -175,6 +176,8 @@ class Daemon:
         paced = self.schedule.paced
         paced("backfill", Kind.POLL, keeping.backfill, lambda: BACKFILL_S, FIRST_BACKFILL_S)
         paced("retention", Kind.POLL, keeping.let_go, lambda: LET_GO_S, FIRST_LET_GO_S)
+        rates = RateKeeping(self.store, self.clock, self.settings, partial(self._log, "prices"))
+        paced("rates", Kind.POLL, rates.refresh, lambda: FETCH_S, FIRST_FETCH_S)
         every("orders", Kind.UPKEEP, LOOK_S, self._look_for_orders)
         every("watch", Kind.WATCH, WATCH_S, self._watch)
         self.schedule.start()

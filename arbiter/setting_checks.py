@@ -190,6 +190,9 @@ def _words(data: Mapping[str, Any]) -> Iterator[Problem]:
     if _table(data, ("daemon",)).get("host") == "":
         yield Problem(("daemon", "host"), "must not be empty")
     yield from _gateway_words(_table(data, ("gateway",)))
+    endpoint = _table(data, ("rates",)).get("endpoint")
+    if isinstance(endpoint, str) and (wrong := _wrong_endpoint(endpoint)):
+        yield Problem(("rates", "endpoint"), wrong)
     if _table(data, ("policy",)).get("name") == "":
         yield Problem(("policy", "name"), "must not be empty")
     url = data.get("database_url")

@@ -122,6 +122,19 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RatesSettings:
+    """The reference rates of currencies.
+
+    Attributes:
+        fetch: the daemon fetches them; otherwise files are loaded with `arbiter prices rates`.
+        endpoint: base URL in place of the European Central Bank's.
+    """
+
+    fetch: bool = True
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set.
 
@@ -147,6 +160,7 @@ class Settings:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     fleet: FleetSettings = field(default_factory=FleetSettings)
     scaling: Reaction = field(default_factory=Reaction)
+    rates: RatesSettings = field(default_factory=RatesSettings)
     simulated: bool = False
 
     def provider(self, name: str) -> ProviderSettings:

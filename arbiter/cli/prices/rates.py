@@ -13,8 +13,6 @@ from arbiter.cli.context import app_of, print_json
 if TYPE_CHECKING:
     from arbiter.store.rates import Held, Published
 
-ENDPOINT_VARIABLE = "ARBITER_RATES_ENDPOINT"
-
 
 @click.command(
     short_help="Reference rates of currencies: list, load, fetch.",
@@ -30,8 +28,8 @@ ENDPOINT_VARIABLE = "ARBITER_RATES_ENDPOINT"
     help="How far back to fetch.",
 )  # fmt: skip
 @click.option(
-    "--endpoint", envvar=ENDPOINT_VARIABLE, metavar="URL",
-    help=f"Where to fetch from, instead of the bank.  [{ENDPOINT_VARIABLE}]",
+    "--endpoint", metavar="URL",
+    help="Where to fetch from, instead of the bank.  [default: the setting rates.endpoint]",
 )  # fmt: skip
 @click.option(
     "--load", "file", type=click.Path(path_type=Path), metavar="FILE",
@@ -55,12 +53,13 @@ def rates(
     from arbiter.prices import ecb
     from arbiter.store.rates import held, write_rates
 
+    app = app_of(ctx)
     brought: list[Published] = []
     if fetch:
-        brought += ecb.parse(ecb.fetch(span, endpoint), "the ECB's answer")
+        base = endpoint or app.settings.rates.endpoint
+        brought += ecb.parse(ecb.fetch(span, base), "the ECB's answer")
     if file is not None:
         brought += ecb.parse(_read(file), str(file))
-    app = app_of(ctx)
     store = app.open_store()
     try:
         if brought:
