@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from arbiter.store.journal import ActionRow
     from arbiter.store.prices import PollRow
     from arbiter.store.quarantine import Case
+    from arbiter.store.rates import Held
 
 SCARCE_BYTES = 1 << 30
 """A year of prices of five clouds takes less than this."""
@@ -146,6 +147,7 @@ def _database(settings: Settings, now: datetime) -> Iterator[Check]:
     from arbiter.store.journal import failing_ends, orphans
     from arbiter.store.prices import last_polls
     from arbiter.store.quarantine import cases
+    from arbiter.store.rates import currencies_standing, held
 
     try:
         url = parse_url(settings.database_url)
@@ -164,6 +166,7 @@ def _database(settings: Settings, now: datetime) -> Iterator[Check]:
                 polls = last_polls(connection)
                 doubts = cases(connection)
                 failing, lost = failing_ends(connection), orphans(connection)
+                foreign, rates = currencies_standing(connection) - {"USD"}, held(connection)
         finally:
             store.close()
     except ArbiterError as error:
@@ -172,6 +175,7 @@ def _database(settings: Settings, now: datetime) -> Iterator[Check]:
     yield Check("database", State.OK, f"{shown}, schema {SCHEMA}")
     yield from _providers(settings, {row.provider: row for row in polls}, now)
     yield _held_back(doubts, now)
+    yield _rates(foreign, rates, now.date())
     yield _leaks([row for rows in failing.values() for row in rows], lost)
 
 
@@ -205,6 +209,25 @@ def _held_back(doubts: Sequence[Case], now: datetime) -> Check:
     ]
     found = f"{'; '.join(lines)}; the first {age(now, since)} ago"
     return Check("held back", State.WARN, found, "arbiter poll, and see docs/rules.md")
+
+
+def _rates(foreign: Collection[str], rates: Sequence[Held], today: date) -> Check:
+    """Whether prices of several currencies can be compared."""
+    from arbiter.prices.fx import BASE, CARRIED_DAYS, LOAD
+
+    newest = {one.currency: one.last for one in rates}
+    missing = [
+        name
+        for name in sorted({"USD", *foreign} - {BASE})
+        if name not in newest or (today - newest[name]).days > CARRIED_DAYS
+    ]
+    if foreign and missing:
+        found = f"none of {', '.join(missing)} within {CARRIED_DAYS} days, while prices in "
+        found += f"{', '.join(sorted(foreign))} stand: they are not compared"
+        return Check("reference rates", State.WARN, found, LOAD)
+    if not newest:
+        return Check("reference rates", State.OK, "none stored, and all prices are in USD")
+    return Check("reference rates", State.OK, f"the newest is of {max(newest.values())}")
 
 
 def _counted(number: int, thing: str) -> str:

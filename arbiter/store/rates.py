@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from arbiter.prices.fx import BASE, CARRIED_DAYS, Rates
-from arbiter.store.tables import fx_rate
+from arbiter.store.tables import fx_rate, price_now, series
 
 _AT_ONCE = 5_000
 
@@ -105,3 +105,9 @@ def held(connection: Connection) -> list[Held]:
         .order_by(newest.c.currency)
     )
     return [Held(*row) for row in rows]
+
+
+def currencies_standing(connection: Connection) -> set[str]:
+    """The currencies of the prices that stand now."""
+    found = select(series.c.currency).join(price_now, price_now.c.series_id == series.c.id)
+    return set(connection.scalars(found.distinct()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ from cli_world import NOW, Machine, market
 
 from arbiter import registry
 from arbiter.calibration import Rate, kind
+from arbiter.money import Price
 from arbiter.spot.beliefs import Beliefs
 from arbiter.store.turns import Turn, write_turn
 from arbiter.testing import FakeProvider, priced
@@ -148,6 +150,27 @@ def test_a_doctor_shows_each_provider_by_its_last_poll(machine: Machine) -> None
     azure = checks["provider azure"]
     assert (azure["state"], azure["next"]) == ("warn", "arbiter poll azure")
     assert "norwayeast: HTTP 503" in azure["found"]
+
+
+def test_a_doctor_says_whether_prices_of_two_currencies_can_be_compared(machine: Machine) -> None:
+    def rates() -> tuple[str, str, str | None]:
+        checks = {one["name"]: one for one in machine.arbiter("doctor", "--json").json["checks"]}
+        found = checks["reference rates"]
+        return found["state"], found["found"], found["next"]
+
+    assert rates() == ("ok", "none stored, and all prices are in USD", None)
+    euros = replace(priced("fr-par-2", instance_type="e"), price=Price.of("2", "EUR"))
+    machine.sells("scaleway", [euros])
+    fetch = "arbiter prices rates --fetch"
+    said = "none of USD within 7 days, while prices in EUR stand: they are not compared"
+    assert rates() == ("warn", said, fetch)
+    for days, state in ((8, "warn"), (7, "ok")):
+        day = (NOW - timedelta(days=days)).date()
+        file = machine.folder / "rates.csv"
+        file.write_text(f"Date,USD,\n{day},1.1,\n")
+        assert machine.arbiter("prices", "rates", "--load", str(file)).code == 0
+        assert rates()[0] == state
+    assert rates()[1] == f"the newest is of {day}"
 
 
 @pytest.mark.parametrize(
