@@ -24,6 +24,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "currency": ("currency_code",),
     "price_hour": ("price", "hourly_price", "price_per_hour", "spot_price"),
     "price_micros": (),
+    "price_gpu_hour": (),
     "valid_from": ("timestamp", "time", "date", "observed_at", "since"),
     "valid_to": ("until", "end"),
     "source": (),
@@ -35,6 +36,9 @@ IDENTITY = (
     "currency", "source", "is_backfill",
 )  # fmt: skip
 """The columns that say whose price a row is, and where it comes from."""
+
+PRICES = ("price_hour", "price_micros", "price_gpu_hour")
+"""The columns that a price may be in; of several that are found the first counts."""
 
 DEFAULTS = {"tier": "standard", "zone": "", "os": "", "is_backfill": "true"}
 DERIVED = {
@@ -110,8 +114,12 @@ def lay_out(header: Sequence[str], reading: Reading, source: str) -> Layout:
             if found:
                 places[name] = found[0]
                 break
-    if "price_hour" in places and "price_micros" in places:
-        del places["price_micros"]
+    named = {ours for _, ours in reading.renamed} | reading.values.keys()
+    counts = min((name for name in PRICES if name in places), key=lambda one: one not in named,
+                 default=None)  # fmt: skip
+    for name in PRICES:
+        if name != counts:
+            places.pop(name, None)
     layout = Layout(
         places,
         {**DEFAULTS, "source": source, **reading.values},
@@ -167,7 +175,7 @@ def _place(theirs: str, header: Sequence[str], folded: Sequence[str]) -> int:
 
 def _require(layout: Layout, header: Sequence[str]) -> None:
     missing = [name for name in NEEDED if not layout.has(name)]
-    if not layout.has("price_hour") and not layout.has("price_micros"):
+    if not any(map(layout.has, PRICES)):
         missing.append("price_hour")
     if not layout.has("region") and "zone" not in layout.places:
         missing.append("region")

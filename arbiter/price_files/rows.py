@@ -11,7 +11,7 @@ from typing import Any
 
 from arbiter import gpus
 from arbiter.domain import Purchase
-from arbiter.price_files.contract import IDENTITY, BadFile, Layout, Reading
+from arbiter.price_files.contract import IDENTITY, PRICES, BadFile, Layout, Reading
 from arbiter.price_files.machines import Machines
 from arbiter.quality import Malformed, read_price
 from arbiter.regions import Atlas
@@ -116,7 +116,8 @@ class Rows:
         self._now = int(now.timestamp())
         self._atlas, self._machines = atlas, machines
         self._identity = [layout.places[name] for name in IDENTITY if name in layout.places]
-        self._price = layout.places.get("price_hour", layout.places.get("price_micros"))
+        self._priced_in = next(name for name in PRICES if layout.has(name))
+        self._price = layout.places.get(self._priced_in)
         self._from = layout.places.get("valid_from")
         self._to = layout.places.get("valid_to")
         self._names_gpus_only = "gpu_count" in layout.places and (
@@ -149,7 +150,11 @@ class Rows:
             until = self._end(row[self._to])
             if until != OPEN and until <= since:
                 raise self._bad("valid_to", "ends before it begins", row[self._to])
-        micros = self._micros(row[self._price] if self._price is not None else self._one_price())
+        micros = self._micros(
+            row[self._price] if self._price is not None else values[self._priced_in]
+        )
+        if self._priced_in == "price_gpu_hour":
+            micros *= self._past.series[found[0]].gpu_count
         self.gaps += micros == GAP
         numbers, begins, ends, prices, origins = self._batch
         numbers.append(found[0])
@@ -168,10 +173,6 @@ class Rows:
 
     def _begin_batch(self) -> None:
         self._batch: tuple[list[int], ...] = ([], [], [], [], [])
-
-    def _one_price(self) -> str:
-        values = self._layout.values
-        return values.get("price_hour", values.get("price_micros", ""))
 
     def _bad(self, ours: str, reason: str, value: object = "", hint: str | None = None) -> BadRow:
         return BadRow(self._layout.names.get(ours, ours), reason, value, hint)
@@ -296,7 +297,7 @@ class Rows:
     def _read_price(self, value: Hashable) -> int:
         if value is None or value == "" or value != value:
             return GAP
-        name = "price_hour" if self._layout.has("price_hour") else "price_micros"
+        name = self._priced_in
         try:
             amount: Any = Decimal(repr(value)) if isinstance(value, float) else value
             if isinstance(amount, str):

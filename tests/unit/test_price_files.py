@@ -256,6 +256,16 @@ def test_millionths_are_exact(tmp_path: Path) -> None:
     assert read(csv(tmp_path, header, with_field(7, "1234567"))).rows[0][3] == 1_234_567
 
 
+def test_a_price_of_one_gpu_is_multiplied_where_the_machine_has_none(tmp_path: Path) -> None:
+    eight = with_field(4, "8")
+    alone = csv(tmp_path, HEADER.replace("price_hour", "price_gpu_hour"), eight)
+    assert read(alone).rows[0][3] == 4_000_000
+    both = csv(tmp_path, f"{HEADER},price_gpu_hour", f"{eight},0.0625")
+    assert read(both).rows[0][3] == 500_000
+    named = read(both, renamed=[("price_gpu_hour", "price_gpu_hour")])
+    assert named.rows[0][3] == 500_000, "whoever names the column means it"
+
+
 def test_an_end_that_has_not_come_is_none(tmp_path: Path) -> None:
     found = read(csv(tmp_path, HEADER, with_field(9, "9999-12-31T00:00:00Z"), with_field(9, "")))
     assert [row[2] for row in found.rows] == [OPEN, OPEN]
