@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from api_world import MARKET, SERVICE, World, make_world
 
 from arbiter.errors import Unreachable
+from arbiter.money import Price
 from arbiter.provider import Parsed, Signal
 from arbiter.scaling import Load, Scaling
 from arbiter.service_hours import ScheduleWindow
 from arbiter.store import fleet, journal
+from arbiter.store.rates import Published, write_rates
 from arbiter.store.scaling import keep_load
 from arbiter.store.signals import write_signals
 from arbiter.store.turns import Turn, write_turn
@@ -145,6 +148,19 @@ def test_prices_over_time_are_columns_of_equal_length(world: World) -> None:
     assert spot["label"] == "aws/eu-north-1/eun1-az1 1x L4 spot"
     assert (spot["usd_hour"][0], spot["usd_hour"][-1]) == (0.3, 0.2)
     assert history["t"] == sorted(history["t"])
+
+
+def test_the_past_of_an_offer_in_euros_is_drawn_in_dollars(world: World) -> None:
+    dollars, *others = MARKET
+    euros = replace(dollars, price=Price.of("0.10", "EUR"))
+    world.provider.sells([euros, *others])
+    today = world.clock.now().date()
+    with world.store.begin() as connection:
+        write_rates(connection, [Published("USD", today, 1_500_000)], "ECB", world.clock.now())
+    world.poll()
+    world.clock.advance(600)
+    (drawn,) = get(world, f"/api/v1/prices?model={SERVICE}&top=1")["series"]
+    assert drawn["usd_hour"][-1] == 0.15
 
 
 # --- errors ---------------------------------------------------------------------------------
