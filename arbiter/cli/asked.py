@@ -174,8 +174,11 @@ def _gpu(name: str | None, quotes: Sequence[Quote]) -> str | None:
     if found is None:
         from difflib import get_close_matches
 
-        near = get_close_matches(name.lower(), known, n=3)
-        names = [known[one] for one in near] or sorted(GPUS)
+        from arbiter.prices.question import folded
+
+        looks = {folded(one): known[one] for one in known}
+        near = get_close_matches(folded(name), looks, n=3)
+        names = [looks[one] for one in near] or sorted(GPUS)
         guess = "did you mean " if near else "there are "
         raise UnknownName(f"no GPU is called {name!r}", guess + ", ".join(names))
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from arbiter.errors import ArbiterError, UnknownName
 from arbiter.prices.fx import BASE, DAY_S, EPOCH, NoRate, Rates, Used, converted, shared
-from arbiter.prices.question import Question
+from arbiter.prices.question import Question, folded
 from arbiter.prices.steps import Flags, Ints, Steps, within
 from arbiter.regions import MISTAKEN
 from arbiter.sovereignty import Allowed, Level, Rule, judge
@@ -313,12 +313,12 @@ def _explain(market: Market, question: Question) -> None:
     )
     for column, word, names in asked:
         recorded = asked_prices.known(market.connection, column) if names else []
-        folded = {_folded(one): one for one in recorded}
+        looks = {folded(one): one for one in recorded}
         for name in names:
             if name not in recorded:
-                begun = [one for one in folded if one.startswith(_folded(name))]
-                near = begun or get_close_matches(_folded(name), folded, n=1)
-                hint = f"did you mean {folded[near[0]]}?" if near else _some_of(recorded)
+                begun = [one for one in looks if one.startswith(folded(name))]
+                near = begun or get_close_matches(folded(name), looks, n=1)
+                hint = f"did you mean {looks[near[0]]}?" if near else _some_of(recorded)
                 raise UnknownName(f"no price of {word} {name!r} is recorded", hint)
     for code in question.countries:
         places = (market.atlas.place(one.provider, one.region) for one in lines(market.connection))
@@ -327,14 +327,6 @@ def _explain(market: Market, question: Question) -> None:
             meant = MISTAKEN.get(code)
             hint = f"did you mean {meant}?" if meant else _some_of(sorted(filter(None, countries)))
             raise UnknownName(f"no price in a country {code!r} is recorded", hint)
-
-
-def _folded(name: str) -> str:
-    """Names that look the same: H1OO is H100."""
-    return name.casefold().translate(_LOOKALIKES)
-
-
-_LOOKALIKES = str.maketrans("oil", "011")
 
 
 def _some_of(recorded: Sequence[str]) -> str:

@@ -301,5 +301,13 @@ def parse_share(text: str) -> int:
     return int(basis)
 
 
+def folded(name: str) -> str:
+    """How a name looks, for the nearest of several: H1OO is H100."""
+    return name.casefold().translate(_LOOKALIKES)
+
+
+_LOOKALIKES = str.maketrans("oil", "011")
+
+
 def _shown(instant: datetime) -> str:
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -241,6 +241,12 @@ def test_what_is_simulated_says_so(machine: Machine) -> None:
     assert machine.arbiter("offers", "--json").json["simulated"] is True
 
 
+def test_a_gpu_that_only_looks_like_one_is_told_with_the_nearest(machine: Machine) -> None:
+    ended = machine.arbiter("offers", "--gpu", "H1OO")
+    assert ended.code == 1
+    assert ended.err.startswith("error: no GPU is called 'H1OO'; did you mean H100")
+
+
 def test_a_euro_price_is_refused_rather_than_compared(machine: Machine) -> None:
     from dataclasses import replace
 
