@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -13,6 +13,7 @@ from arbiter import __version__
 from arbiter.api.guard import Guard
 from arbiter.api.metrics import Metrics
 from arbiter.api.page import Page, page_routes
+from arbiter.api.parameters import known_parameters
 from arbiter.api.prices import price_routes
 from arbiter.api.providers import provider_routes
 from arbiter.api.routes import encoded, routes
@@ -40,9 +41,8 @@ def create_app(sources: Sources, metrics: Metrics, names: Iterable[str] = ()) ->
         redoc_url=None,
         responses={404: {"model": ErrorShape}, 422: {"model": ErrorShape}},
     )
-    app.include_router(routes(sources, metrics))
-    app.include_router(price_routes(sources))
-    app.include_router(provider_routes(sources))
+    for router in (routes(sources, metrics), price_routes(sources), provider_routes(sources)):
+        app.include_router(router, dependencies=[Depends(known_parameters)])
     app.include_router(page_routes(Page(sources)))
     static = resource_dir("templates") / "dashboard" / "static"
     app.mount("/static", StaticFiles(directory=static), name="static")

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from arbiter.api.sources import Sources
 from arbiter.domain import Service
@@ -88,7 +87,7 @@ Within = Annotated[Stretch, Depends()]
 
 def price_routes(sources: Sources) -> APIRouter:
     """All of them."""
-    router = APIRouter(tags=["prices"], dependencies=[Depends(_known_parameters)])
+    router = APIRouter(tags=["prices"])
     market = _asking(sources)
     _add_paths(router, market)
     _add_figures(router, market)
@@ -110,21 +109,6 @@ def _asking(sources: Sources) -> Asking:
             yield Market(connection, parts.atlas, rule, parts.clock.now(), parts.simulated)
 
     return opened
-
-
-def _known_parameters(request: Request) -> None:
-    """A slip in a parameter's name would be an answer about something else than was asked.
-
-    Raises:
-        BadQuestion: there is no such parameter, with the nearest.
-    """
-    documented = request.app.openapi()["paths"][request.scope["route"].path]["get"]
-    known = [one["name"] for one in documented.get("parameters", ())]
-    for name in request.query_params:
-        if name not in known:
-            near = get_close_matches(name.casefold(), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise BadQuestion(f"there is no parameter {name[:40]!r}", hint)
 
 
 def _encoded(answer: object) -> Response:

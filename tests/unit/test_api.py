@@ -163,6 +163,11 @@ def test_the_past_of_an_offer_in_euros_is_drawn_in_dollars(world: World) -> None
     assert drawn["usd_hour"][-1] == 0.15
 
 
+def test_a_probe_may_add_what_it_likes(world: World) -> None:
+    assert world.client.get("/healthz?probe=1").status_code == 200
+    assert world.client.get("/metrics?t=1").status_code == 200
+
+
 # --- errors ---------------------------------------------------------------------------------
 
 
@@ -172,6 +177,8 @@ def test_the_past_of_an_offer_in_euros_is_drawn_in_dollars(world: World) -> None
         ("/api/v1/services/nope", 404, "no service is called 'nope'"),
         ("/api/v1/decisions/nope", 404, "no decision begins with 'nope'"),
         ("/api/v1/decisions/%25", 404, "no decision begins"),
+        ("/api/v1/offers?sovereignity=any", 400, "did you mean sovereignty?"),
+        ("/api/v1/services/llama8b?x=1", 400, "there is no parameter 'x'; there are none"),
         ("/api/v1/offers?model=lama8b", 404, "did you mean llama8b"),
         ("/api/v1/offers?model=../../x", 404, "there is no profile"),
         ("/api/v1/offers?model=llama8b&sovereignty=moon", 404, "moon"),
