@@ -6,6 +6,7 @@ for hours before it has learnt enough. The breaker is the bound that holds whate
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -52,15 +53,17 @@ def churn(policy: Policy, losses: Sequence[datetime], replicas: int, now: dateti
         return None
     window = timedelta(seconds=policy.churn_window_s)
     held: Churn | None = None
-    recent: list[datetime] = []
+    recent: deque[datetime] = deque()
     for at in sorted(losses):
         if at > now or (held is not None and at < held.until):
             continue
-        recent = [one for one in recent if one > at - window] + [at]
+        while recent and recent[0] <= at - window:
+            recent.popleft()
+        recent.append(at)
         if len(recent) >= most:
             trips = _trips(policy, held, at)
-            until = at + _hold(policy, trips)
-            held, recent = Churn(until, len(recent), trips), []
+            held = Churn(at + _hold(policy, trips), len(recent), trips)
+            recent.clear()
     return held if held is not None and now < held.until else None
 
 

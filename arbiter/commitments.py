@@ -72,6 +72,8 @@ def covered(
     Args:
         elsewhere: machine -> how many of them other services use, which come first.
     """
+    if not commitments:
+        return {}
     left = {name: one.count - elsewhere.get(name, 0) for name, one in commitments.items()}
     found = {}
     for replica in sorted(replicas, key=lambda one: (one.launched_at, one.cluster)):
@@ -92,6 +94,8 @@ def fixed(
         base: replicas that are always on demand, those that are covered among them.
         most: the ordered replicas; no more than that are fixed.
     """
+    if not base and not covered:
+        return frozenset()
     bought = [one for one in machines if one.offer.purchase is Purchase.ON_DEMAND]
     bought.sort(key=lambda one: (one.cluster not in covered, *_seniority(one)))
     paid = sum(one.cluster in covered for one in bought)

@@ -37,8 +37,13 @@ def present_costs(
         paid: cluster -> the commitment it stands on: it costs only what using that costs besides.
     """
     ours = {_key(one.offer) for one in replicas}
-    quoted = {key: quote.price for quote in quotes if (key := _key(quote.offer)) in ours}
-    calibration = Calibration(rates, profile.name, now)
+    zones = {one.offer.zone for one in replicas}  # quick to compare, and most are in none of them
+    quoted = {
+        key: quote.price
+        for quote in quotes
+        if quote.offer.zone in zones and (key := _key(quote.offer)) in ours
+    }
+    calibration = Calibration(rates, profile.name, now) if rates else None
     kinds = {(one.offer.gpu, one.offer.gpu_count) for one in replicas}
     fits = {kind: fit(profile, *kind, calibration) for kind in kinds}
     costs = {}

@@ -177,17 +177,20 @@ class ReplicaState(StrEnum):
     @property
     def alive(self) -> bool:
         """Whether a machine may be running, and so may cost money."""
-        return self not in (
-            ReplicaState.PARKED,
-            ReplicaState.TERMINATED,
-            ReplicaState.FAILED,
-            ReplicaState.LOST,
-        )
+        return self not in _NOT_ALIVE
 
     @property
     def exists(self) -> bool:
         """Whether there may be a machine, running or stopped."""
         return self.alive or self is ReplicaState.PARKED
+
+
+_NOT_ALIVE = (
+    ReplicaState.PARKED,
+    ReplicaState.TERMINATED,
+    ReplicaState.FAILED,
+    ReplicaState.LOST,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,8 @@ def settled(kept: Sequence[Replica], ordered: int) -> list[tuple[Replica, Replic
 
 def to_hedge(kept: Sequence[Replica], slow: Collection[str], ordered: int) -> list[Replica]:
     """The slow launches that get a second one: at most one for each replica that is missing."""
+    if not slow:
+        return []
     beside = hedges(kept)
     answering = sum(one.state is ReplicaState.HEALTHY for one in kept)
     hedged = sum(one.cluster in beside for one in kept)
@@ -118,8 +120,9 @@ def next_candidate(
 
 
 def _pairs(kept: Sequence[Replica]) -> list[tuple[Replica, Replica]]:
-    by_name = {one.cluster: one for one in kept}
-    return [(one, by_name[one.hedged_by]) for one in kept if one.hedged_by in by_name]
+    hedged = [one for one in kept if one.hedged_by is not None]
+    by_name = {one.cluster: one for one in kept} if hedged else {}
+    return [(one, by_name[one.hedged_by]) for one in hedged if one.hedged_by in by_name]
 
 
 def _both_answer(first: Replica, second: Replica) -> bool:

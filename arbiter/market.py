@@ -6,28 +6,32 @@ Pure. `sift` is what `arbiter offers` shows, what `plan` chooses from, and what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cached_property
 
 from arbiter.calibration import Rates
+from arbiter.commitments import COMMITTED
 from arbiter.domain import (
     Candidate,
     Offer,
     OfferKey,
+    Purchase,
     Quote,
     Refusal,
     RefusedOffer,
 )
 from arbiter.policy import Policy
+from arbiter.pools import pool_of
 from arbiter.profiles import Profile
 from arbiter.ranking import ranked
-from arbiter.sieve import Failure, ModelSieve, Sieve
+from arbiter.sieve import Failure, ModelSieve, Sieve, newest, oldest
 from arbiter.sizing import tenths
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sifted:
     """All quotes, each either a candidate or refused by one rule.
 
@@ -39,9 +43,57 @@ class Sifted:
     candidates: tuple[Candidate, ...]
     refused: tuple[RefusedOffer, ...]
 
+    @cached_property
+    def pools(self) -> Mapping[str, Candidate]:
+        """Pool of spot machines -> the cheapest candidate in it; the cheapest pool first."""
+        found: dict[str, Candidate] = {}
+        for one in self.candidates:
+            if one.quote.offer.purchase is Purchase.SPOT:
+                found.setdefault(pool_of(one.quote.offer), one)
+        return found
+
+    @cached_property
+    def paid(self) -> Sequence[Candidate]:
+        """On-demand machines that are paid for already."""
+        return [one for one in self.candidates if COMMITTED in one.marks]
+
     def refused_by_rule(self) -> dict[str, int]:
         """Rule -> number of offers it left out, most first."""
-        return dict(Counter(refusal.rule for refusal in self.refused).most_common())
+        return dict(self._refused_by_rule)
+
+    @cached_property
+    def _refused_by_rule(self) -> list[tuple[str, int]]:
+        return Counter(refusal.rule for refusal in self.refused).most_common()
+
+
+class PriceList(tuple[Quote, ...]):
+    """Every known quote, for whoever decides on the same ones time and again.
+
+    `sift` remembers its answers in it for as long as nothing but the time has changed.
+    """
+
+    MOST = 16
+    """Answers that are remembered."""
+
+    def __init__(self, quotes: Sequence[Quote]) -> None:
+        seen = [one.observed_at for one in quotes]
+        self._first, self._last = min(seen, default=None), max(seen, default=None)
+        self._answers: dict[Hashable, tuple[object, Sifted]] = {}
+
+    def is_fresh(self, now: datetime, policy: Policy) -> bool:
+        """Whether none of the quotes is stale, nor seen in the future."""
+        if self._first is None or self._last is None:
+            return True
+        return oldest(now, policy) <= self._first and self._last <= newest(now)
+
+    def once(self, same: Sequence[object], equal: Hashable, sifted: Callable[[], Sifted]) -> Sifted:
+        """What was sifted before under the very same objects, and equal ones; otherwise now."""
+        key = equal, *map(id, same)
+        if key not in self._answers:
+            if len(self._answers) >= self.MOST:
+                self._answers.clear()
+            self._answers[key] = same, sifted()  # what is kept keeps its id
+        return self._answers[key][1]
 
 
 def sift(
@@ -70,9 +122,23 @@ def sift(
             machine can make count.
         committed: machine -> how many of those that are paid for are used already.
     """
-    sieve = ModelSieve(
-        now, profile, policy, not_launchable or {}, refusals, quotes, rates, demand, committed
-    )
+    blocked = {} if not_launchable is None else not_launchable
+    standing = [one for one in refusals if one.until > now]
+
+    def sifted() -> Sifted:
+        sieve = ModelSieve(
+            now, profile, policy, blocked, standing, quotes, rates, demand, committed
+        )
+        return _sifted(sieve, quotes)
+
+    timeless = not rates and not policy.commitments
+    if timeless and isinstance(quotes, PriceList) and quotes.is_fresh(now, policy):
+        equal = demand, tuple(blocked.items())
+        return quotes.once((profile, policy, *standing), equal, sifted)
+    return sifted()
+
+
+def _sifted(sieve: ModelSieve, quotes: Sequence[Quote]) -> Sifted:
     candidates: list[Candidate] = []
     refused: list[RefusedOffer] = []
     for quote in quotes:

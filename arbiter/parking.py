@@ -36,7 +36,8 @@ class Parked:
     ) -> None:
         waiting = list(replicas)
         keys = {one.offer.key for one in waiting}
-        priced = {one.quote.offer.key: one for one in candidates if one.quote.offer.key in keys}
+        offered = candidates if keys else ()
+        priced = {one.quote.offer.key: one for one in offered if one.quote.offer.key in keys}
         self._waiting = [(one, priced[one.offer.key]) for one in waiting if one.offer.key in priced]
         self._waiting.sort(key=lambda pair: (pair[1].usd_per_mtok, pair[0].cluster))
         self._premium = premium

@@ -114,7 +114,7 @@ def plan(
         policy: the rules in force.
         beliefs: what was learnt of the pools of spot machines.
     """
-    used = in_use(fleet.replicas) + Counter(fleet.elsewhere)
+    used = _used(fleet, policy)
     sifted = sift(
         now,
         quotes,
@@ -126,9 +126,9 @@ def plan(
         demand=demand(fleet),
         committed=used,
     )
-    fleet = replace(
-        fleet, replicas=tuple(r for r in fleet.replicas if r.cluster not in fleet.ending)
-    )
+    if fleet.ending:
+        staying = tuple(one for one in fleet.replicas if one.cluster not in fleet.ending)
+        fleet = replace(fleet, replicas=staying)
     steps = Steps(now, fleet.owner, fleet.service)
     cost_share = None
     if fleet.service.down:
@@ -205,12 +205,11 @@ def _end_what_may_not_stay(steps: Steps, fleet: Fleet, policy: Policy) -> list[R
 
 def _given_up(steps: Steps, fleet: Fleet) -> list[Failed]:
     """What this very plan ends, for it never served."""
+    given_up = [action for action in steps.actions if action.reason.startswith(NEVER_SERVED)]
+    if not given_up:
+        return []
     launched_at = {replica.cluster: replica.launched_at for replica in fleet.replicas}
-    return [
-        Failed(launched_at[action.cluster], steps.now, action.reason)
-        for action in steps.actions
-        if action.reason.startswith(NEVER_SERVED)
-    ]
+    return [Failed(launched_at[one.cluster], steps.now, one.reason) for one in given_up]
 
 
 def _settle_hedges(steps: Steps, fleet: Fleet, kept: list[Replica]) -> None:
@@ -242,9 +241,12 @@ def _hedge(
 
 def _finish_replacements(steps: Steps, fleet: Fleet, kept: list[Replica]) -> None:
     """Where the new one answers, take the old one out, unless too few answer without it."""
+    newcomers = [replica for replica in kept if replica.replaces is not None]
+    if not newcomers:
+        return
     by_name = {replica.cluster: replica for replica in kept}
     answering = sum(replica.state is ReplicaState.HEALTHY for replica in kept)
-    for replica in list(kept):
+    for replica in newcomers:
         old = by_name.get(replica.replaces or "")
         if old is None or old not in kept or replica.state is not ReplicaState.HEALTHY:
             continue
@@ -260,10 +262,13 @@ def _shrink(steps: Steps, fleet: Fleet, policy: Policy, kept: list[Replica]) -> 
     """End what is more than ordered, spares included: what does not answer, then the dearest."""
     standing = _standing(kept)
     spares = policy.max_spares if fleet.service.replicas else 0
+    surplus = len(standing) - fleet.service.replicas - spares
+    if surplus <= 0:
+        return
     paid = covered(in_force(policy.commitments, steps.now), standing, fleet.elsewhere)
     stays = fixed(standing, paid, policy.base_on_demand, fleet.service.replicas)
     coming = sum(one.healthy_at is None for one in standing if one.cluster in stays)
-    surplus = len(standing) - fleet.service.replicas - spares - coming
+    surplus -= coming
     if surplus <= 0:
         return
 
@@ -296,7 +301,7 @@ def _mix(
         What runs now costs so much of all ordered replicas on demand.
     """
     running = [replica for replica in fleet.replicas if replica.state.alive]
-    used = in_use(fleet.replicas) + Counter(fleet.elsewhere)
+    used = _used(fleet, policy)
     held = in_force(policy.commitments, steps.now)
     paid = covered(held, running, fleet.elsewhere)
     silent = _silent(steps.now, policy, kept)
@@ -306,7 +311,7 @@ def _mix(
         profile=fleet.profile,
         notice_s=fleet.notice_s,
         replicas=fleet.service.replicas,
-        candidates=sifted.candidates,
+        market=sifted,
         machines=_unhedged(kept),
         doomed=frozenset(replica.cluster for replica in silent),
         costs=present_costs(
@@ -370,6 +375,11 @@ def _unhedged(kept: Sequence[Replica]) -> list[Replica]:
     """Without those beside a launch that may still come: of the two only one will stay."""
     beside = hedges(kept)
     return [replica for replica in kept if replica.cluster not in beside]
+
+
+def _used(fleet: Fleet, policy: Policy) -> Mapping[str, int]:
+    """Machine of a commitment -> how many of them may be in use."""
+    return in_use(fleet.replicas) + Counter(fleet.elsewhere) if policy.commitments else {}
 
 
 def demand(fleet: Fleet) -> Decimal | None:

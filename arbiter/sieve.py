@@ -7,14 +7,14 @@ what it costs, and what was refused lately.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import NamedTuple
 
 from arbiter.calibration import Calibration, Rates
 from arbiter.commitments import COMMITTED, in_force, machine_of
-from arbiter.domain import Candidate, Offer, OfferKey, Purchase, Quote, Refusal
+from arbiter.domain import Candidate, Offer, Purchase, Quote, Refusal
 from arbiter.money import MICROS, Price
 from arbiter.policy import Policy
 from arbiter.profiles import Profile
@@ -29,8 +29,21 @@ it saves nothing, may be taken back, and is probably empty."""
 CLOCKS_APART = timedelta(minutes=5)
 """How far in the future a price may have been seen before the clock is taken to have moved."""
 
+_identity = attrgetter("zone", "provider", "tier", "region", "instance_type", "purchase")
+"""What tells offers, and their keys, apart."""
+
 Failure = tuple[str, str]
 """A rule that refused, and why."""
+
+
+def oldest(now: datetime, policy: Policy) -> datetime:
+    """What was seen before this instant is stale."""
+    return now - timedelta(seconds=policy.max_quote_age_s)
+
+
+def newest(now: datetime) -> datetime:
+    """What was seen after this instant was seen by a clock that has been moved."""
+    return now + CLOCKS_APART
 
 
 class _Alike(NamedTuple):
@@ -57,12 +70,8 @@ class Sieve:
     ) -> None:
         self._policy = policy
         self._not_launchable = not_launchable
-        self._oldest = now - timedelta(seconds=policy.max_quote_age_s)
-        self._newest = now + CLOCKS_APART
-        self._refused: dict[OfferKey, Refusal] = {}
-        for refusal in refusals:
-            if refusal.until > now:
-                self._refused[refusal.key] = refusal
+        self._oldest, self._newest = oldest(now, policy), newest(now)
+        self._refused = {_identity(one.key): one for one in refusals if one.until > now}
         self._on_demand = _on_demand_prices(quotes)
         self._verdicts: dict[tuple[int, str], Verdict] = {}
 
@@ -120,10 +129,11 @@ class Sieve:
         return None
 
     def _capacity(self, offer: Offer) -> Failure | None:
-        refusal = self._refused.get(offer.key)
+        key = _identity(offer)
+        refusal = self._refused.get(key)
         if refusal is None and offer.zone is not None:
             # What a quota forbids it forbids in every zone; such a refusal names none.
-            refusal = self._refused.get(replace(offer.key, zone=None))
+            refusal = self._refused.get((None, *key[1:]))
         if refusal is None:
             return None
         what = "was lost" if refusal.lost else "had no capacity"

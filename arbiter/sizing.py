@@ -11,8 +11,10 @@ one, and the order of GPUs is worst for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
+from operator import attrgetter
 
 from arbiter.calibration import ESTIMATE, Calibration, Evidence
 from arbiter.gpus import GPUS, RECORDED_ONLY, Gpu
@@ -92,20 +94,49 @@ def fit(
         count: GPUs of the machine; all are used.
         calibration: what was measured of this model.
     """
-    found = GPUS.get(gpu)
-    if found is None and gpu in RECORDED_ONLY:
-        return NoFit("gpu_not_supported", f"no current vLLM runs on {gpu}")
-    if found is None:
-        return NoFit("gpu_unknown", f"nothing is known of the GPU {gpu}")
-    if profile.gpus and gpu not in profile.gpus:
-        return NoFit("gpu_not_in_profile", f"{profile.name} allows only {', '.join(profile.gpus)}")
-    return fit_on(profile, found, count, calibration)
+    return _fastest(_named(_Same(profile), gpu, count), calibration)
 
 
 def fit_on(
     profile: Profile, gpu: Gpu, count: int, calibration: Calibration | None = None
 ) -> Fit | NoFit:
     """As `fit`, on a GPU given by its figures."""
+    return _fastest(_estimated(profile, gpu, count), calibration)
+
+
+class _Same:
+    """A value that is equal to itself alone: what is asked of it again is found without reading it.
+
+    Every plan asks about the same profiles, which are too large to compare.
+    """
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Profile) -> None:
+        self.of = of
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.of is other.of
+
+
+@lru_cache(maxsize=1024)
+def _named(profile: _Same, gpu: str, count: int) -> tuple[Fit, ...] | NoFit:
+    """`_estimated` on a GPU given by its name."""
+    found, asked = GPUS.get(gpu), profile.of
+    if found is None and gpu in RECORDED_ONLY:
+        return NoFit("gpu_not_supported", f"no current vLLM runs on {gpu}")
+    if found is None:
+        return NoFit("gpu_unknown", f"nothing is known of the GPU {gpu}")
+    if asked.gpus and gpu not in asked.gpus:
+        return NoFit("gpu_not_in_profile", f"{asked.name} allows only {', '.join(asked.gpus)}")
+    return _estimated(asked, found, count)
+
+
+def _estimated(profile: Profile, gpu: Gpu, count: int) -> tuple[Fit, ...] | NoFit:
+    """The variants that fit, before anything is measured; why none does."""
     if 0 < gpu.capability < min(LEAST_CAPABILITY.values()):
         return NoFit("gpu_not_supported", f"vLLM has no kernels for {gpu.name}")
     if not gpu.capability and gpu.name not in profile.gpus:
@@ -119,12 +150,59 @@ def fit_on(
     heads = profile.architecture.heads
     if count < 1 or count & (count - 1) or heads % count:
         return NoFit("does_not_fit", f"{heads} heads cannot be shared by {count} GPUs")
-    tried = [_Trial(profile, variant, gpu, count) for variant in runnable]
-    fitting = [trial.result(calibration) for trial in tried if trial.missing is None]
+    tried = [Roofline(profile, variant, gpu, count) for variant in runnable]
+    fitting = tuple(_fit(sized) for sized in tried if _missing(sized) is None)
     if fitting:
-        return max(fitting, key=lambda result: result.tokens_per_s)
-    closest = max(tried, key=lambda trial: trial.kv_gpu_gib)
-    return NoFit("does_not_fit", closest.missing or "")
+        return fitting
+    closest = max(tried, key=lambda sized: sized.kv_gpu_gib)
+    return NoFit("does_not_fit", _missing(closest) or "")
+
+
+def _fastest(fitting: tuple[Fit, ...] | NoFit, calibration: Calibration | None) -> Fit | NoFit:
+    """The variant that makes most tokens, by what was measured."""
+    if isinstance(fitting, NoFit):
+        return fitting
+    known = fitting if calibration is None else [_corrected(one, calibration) for one in fitting]
+    return max(known, key=attrgetter("tokens_per_s"))
+
+
+def _corrected(estimate: Fit, calibration: Calibration) -> Fit:
+    sized = estimate.sized
+    evidence = calibration.of(sized.variant.quantization.value, sized.gpu.name, sized.count)
+    if evidence is ESTIMATE:
+        return estimate
+    return replace(estimate, tokens_per_s=tenths(sized.rate() * evidence.factor), evidence=evidence)
+
+
+def _fit(sized: Roofline) -> Fit:
+    """The fit, once nothing is missing."""
+    rate = tenths(sized.rate())
+    return Fit(
+        variant=sized.variant,
+        tensor_parallel=sized.count,
+        weights_gib=sized.weights / GIB,
+        kv_gib=sized.kv_gpu_gib * sized.count,
+        kv_tokens=sized.kv_tokens,
+        batch=sized.batch,
+        tokens_per_s=rate,
+        estimated=rate,
+        sized=sized,
+    )
+
+
+def _missing(sized: Roofline) -> str | None:
+    """What is missing for a variant to run on a machine, or None."""
+    machine = f"{sized.count} {sized.gpu.name}"
+    stored = sized.variant.quantization
+    if sized.kv_gpu_gib <= 0:
+        lack = -sized.kv_gpu_gib
+        return f"{stored} needs {lack:.1f} GiB more per GPU than {machine} can give"
+    if sized.kv_tokens < sized.profile.workload.context:
+        return (
+            f"{stored} on {machine} leaves room for {sized.kv_tokens:,} tokens, "
+            f"the context has {sized.profile.workload.context:,}"
+        )
+    return None
 
 
 _TO_4_DECIMALS = Decimal("0.0001")
@@ -158,53 +236,6 @@ def error_sentence(stored: Quantization) -> str:
         f"an estimate: half of the published measurements were within {half} % of it, "
         f"nine of ten within {most} %"
     )
-
-
-class _Trial:
-    """One variant on one machine, and whether it runs there."""
-
-    def __init__(self, profile: Profile, variant: Variant, gpu: Gpu, count: int) -> None:
-        self._sized = Roofline(profile, variant, gpu, count)
-        self._gpu, self._count = gpu, count
-
-    @property
-    def kv_gpu_gib(self) -> float:
-        """Left for the KV cache of a GPU."""
-        return self._sized.kv_gpu_gib
-
-    @property
-    def missing(self) -> str | None:
-        """What is missing for this variant to run, or None."""
-        machine = f"{self._count} {self._gpu.name}"
-        stored = self._sized.variant.quantization
-        if self.kv_gpu_gib <= 0:
-            lack = -self.kv_gpu_gib
-            return f"{stored} needs {lack:.1f} GiB more per GPU than {machine} can give"
-        if self._sized.kv_tokens < self._sized.profile.workload.context:
-            return (
-                f"{stored} on {machine} leaves room for {self._sized.kv_tokens:,} tokens, "
-                f"the context has {self._sized.profile.workload.context:,}"
-            )
-        return None
-
-    def result(self, calibration: Calibration | None) -> Fit:
-        """The fit, once nothing is missing."""
-        rate, evidence = self._sized.rate(), ESTIMATE
-        if calibration is not None:
-            stored = self._sized.variant.quantization.value
-            evidence = calibration.of(stored, self._gpu.name, self._count)
-        return Fit(
-            variant=self._sized.variant,
-            tensor_parallel=self._count,
-            weights_gib=self._sized.weights / GIB,
-            kv_gib=self.kv_gpu_gib * self._count,
-            kv_tokens=self._sized.kv_tokens,
-            batch=self._sized.batch,
-            tokens_per_s=tenths(rate * evidence.factor),
-            estimated=tenths(rate),
-            sized=self._sized,
-            evidence=evidence,
-        )
 
 
 def tenths(rate: float) -> Decimal:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 
 from arbiter.churn import Churn
 from arbiter.domain import Candidate, Expected, Purchase, Replica, ReplicaState
+from arbiter.market import Sifted
 from arbiter.pools import group_of, pool_of
 from arbiter.profiles import Profile
 from arbiter.spot.beliefs import Beliefs, Event, Happened, faded, learn
@@ -23,7 +25,7 @@ class Standing:
         profile: what it serves; its cold starts are kept under its name.
         notice_s: provider -> seconds of warning before it takes a spot machine away.
         replicas: how many should answer.
-        candidates: every eligible offer, cheapest first.
+        market: every eligible offer, cheapest first.
         machines: the replicas that count.
         doomed: clusters among them that do not answer, or are about to be taken away.
         costs: cluster -> USD per million tokens at today's price, where known.
@@ -41,7 +43,7 @@ class Standing:
     profile: Profile
     notice_s: Mapping[str, float]
     replicas: int
-    candidates: Sequence[Candidate]
+    market: Sifted
     machines: Sequence[Replica]
     doomed: frozenset[str]
     costs: Mapping[str, Decimal]
@@ -51,6 +53,11 @@ class Standing:
     free: Mapping[str, int] = field(default_factory=dict)
     lowered_at: datetime | None = None
     churn: Churn | None = None
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """Every eligible offer, cheapest first."""
+        return self.market.candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +80,12 @@ class Wish:
 
 def up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beliefs:
     """The beliefs at this instant, with what our own machines show."""
-    events = [
-        Event(at, pool_of(one.offer), group_of(one.offer), kind)
-        for one in machines
-        if one.offer.purchase is Purchase.SPOT and one.state is ReplicaState.HEALTHY
-        for at, kind in (
-            ((one.healthy_at or one.launched_at).timestamp(), Happened.GAVE),
-            (now.timestamp(), Happened.STANDS),
-        )
-    ]
-    events.sort(key=lambda one: (one.at, one.pool))
-    known = learn(beliefs, events)
-    return faded(known, now.timestamp())
+    events, at = [], now.timestamp()
+    for one in machines:
+        if one.offer.purchase is Purchase.SPOT and one.state is ReplicaState.HEALTHY:
+            pool, group = pool_of(one.offer), group_of(one.offer)
+            since = (one.healthy_at or one.launched_at).timestamp()
+            events.append(Event(since, pool, group, Happened.GAVE))
+            events.append(Event(at, pool, group, Happened.STANDS))
+    events.sort(key=attrgetter("at", "pool"))
+    return faded(learn(beliefs, events), at)

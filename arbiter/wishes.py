@@ -44,17 +44,11 @@ class Wishes:
 
     def __init__(self, standing: Standing, policy: Policy, beliefs: Beliefs) -> None:
         self._standing, self._policy = standing, policy
-        self._pools: dict[str, Candidate] = {}
-        self._paid: list[Candidate] = []
-        for candidate in standing.candidates:
-            if candidate.quote.offer.purchase is Purchase.SPOT:
-                self._pools.setdefault(pool_of(candidate.quote.offer), candidate)
-            elif COMMITTED in candidate.marks:
-                self._paid.append(candidate)
+        self._pools = standing.market.pools
         self._bought = cheapest_to_buy(standing.candidates, policy)
         known = in_aim(up_to(standing.now, standing.machines, beliefs), standing.service, policy)
-        seeds = told_of(beliefs.seeds, {**known.pools, **self._pools})
-        self._beliefs = replace(known, seeds=seeds)
+        seeds = told_of(beliefs.seeds, [*known.pools, *self._pools]) if beliefs.seeds else {}
+        self._beliefs = replace(known, seeds=seeds) if seeds != known.seeds else known
         self._unit = self._price_of_one()
         self._machines = list(standing.machines)
         self._used = {one.offer.where for one in standing.machines}
@@ -75,7 +69,7 @@ class Wishes:
         found = self._on_what_is_paid_for() + self._base()
         for _ in range(MOST_STEPS):
             board = self._board = self._board or Board(self._situation())
-            step = board.step(self._refused)
+            step = None if self._idles(board) else board.step(self._refused)
             if step is None:
                 break
             self._missing_cost = board.missing_cost
@@ -85,6 +79,13 @@ class Wishes:
             elif step.kind == "end":
                 break  # what may not end now is asked for again by a later plan
         return found
+
+    def _idles(self, board: Board) -> bool:
+        """Whether all that the board may still name would be passed over."""
+        spares = self._count() - self._standing.replicas
+        if spares < 0 or self._may_take_a_place():
+            return False
+        return board.idle(self._refused, beside=spares < self._policy.max_spares)
 
     def cost_share(self, running: Sequence[Replica]) -> float | None:
         """What these cost as a share of all ordered replicas on demand; None of no replicas."""
@@ -100,8 +101,11 @@ class Wishes:
         What using one costs besides must not be more than the cheapest other offer.
         """
         found: list[Wish] = []
+        paid = self._standing.market.paid
+        if not paid:
+            return found
         others = [one for one in self._standing.candidates if COMMITTED not in one.marks]
-        for candidate in self._paid:
+        for candidate in paid:
             machine = machine_of(candidate.quote.offer) or ""
             dear = bool(others) and candidate.usd_per_mtok > others[0].usd_per_mtok
             while not dear and self._free.get(machine, 0) > 0 and self._room() > 0:
@@ -268,6 +272,13 @@ class Wishes:
         moving = [one for one in self._machines if one.cluster not in self._fixed]
         priced = [one for one in moving if one.cluster in costs]
         return max(priced, key=lambda one: (costs[one.cluster], one.cluster), default=None)
+
+    def _may_take_a_place(self) -> bool:
+        """Whether anything is cheap enough for a move, and one is allowed."""
+        dearest = self._to_move()
+        if dearest is None or not self._standing.candidates:
+            return False
+        return self._standing.candidates[0].usd_per_mtok <= self._worth_moving(dearest)
 
     def _worth_moving(self, replica: Replica) -> Decimal:
         """USD per million tokens from which down a place is worth the move."""

@@ -26,6 +26,7 @@ from arbiter.domain import (
     ReplicaState,
     Service,
 )
+from arbiter.market import PriceList
 from arbiter.money import Price
 from arbiter.planner import Fleet, plan
 from arbiter.policy import DAY, Policy, next_refusal
@@ -110,6 +111,8 @@ class PlannedPolicy:
         self.moved_at: list[int] = []
         self._wake = 0
         self._seen: tuple[object, ...] | None = None
+        self._known: PriceList | None = None
+        self._prices: tuple[int, ...] = ()
 
     def tick(self, view: View) -> Orders:
         """Ask plan() until it has nothing more to do now; not before something is different."""
@@ -158,13 +161,19 @@ class PlannedPolicy:
 
     # --- what plan() is given -----------------------------------------------------------------
 
-    def _quotes(self, view: View, now: datetime) -> list[Quote]:
-        spot = [
-            Quote(offer, Price(micros), now)
-            for offer, micros in zip(self._offers, view.prices, strict=True)
-        ]
-        price = Price(self._setting.on_demand_micros)
-        return spot + [Quote(offer, price, now) for offer in self._bought]
+    def _quotes(self, view: View, now: datetime) -> PriceList:
+        """The prices that stand; those that do not change are seen anew before they are stale."""
+        known = self._known
+        if known is None or view.prices != self._prices or not known.is_fresh(now, self._policy):
+            spot = [
+                Quote(offer, Price(micros), now)
+                for offer, micros in zip(self._offers, view.prices, strict=True)
+            ]
+            price = Price(self._setting.on_demand_micros)
+            bought = [Quote(offer, price, now) for offer in self._bought]
+            known = self._known = PriceList([*spot, *bought])
+            self._prices = view.prices
+        return known
 
     def _fleet(self, view: View, now: datetime) -> Fleet:
         service = Service("backtest", self._profile.name, view.replicas, generation=self._launched)

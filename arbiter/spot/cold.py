@@ -9,7 +9,8 @@ that never answered are not among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from math import exp, log
 from statistics import median
 from typing import NamedTuple
@@ -68,7 +69,7 @@ def cold_starts(colds: Colds, model: str, assumed_s: float) -> Callable[[str], f
 def anywhere(colds: Colds, model: str, assumed_s: float) -> float:
     """The logarithm of `cold_s` of a place where nothing is measured of the model."""
     of_model = [one for key, found in colds.items() if _is_of(key, model) for one in found]
-    return _shrunk(of_model, log(max(SHORTEST_S, assumed_s)))
+    return _shrunk(tuple(of_model), log(max(SHORTEST_S, assumed_s)))
 
 
 def places(colds: Colds, model: str) -> dict[str, tuple[float, ...]]:
@@ -78,7 +79,8 @@ def places(colds: Colds, model: str) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _shrunk(found: Iterable[float], prior: float) -> float:
+@lru_cache(maxsize=1024)
+def _shrunk(found: tuple[float, ...], prior: float) -> float:
     logs = [log(one) for one in found]
     return (len(logs) * median(logs) + TRUST * prior) / (len(logs) + TRUST) if logs else prior
 

@@ -100,6 +100,28 @@ class Board:
             self._cuts = self.cut_down()
         return self.launch(self._cuts[-1].mix, refused) or self.end(self._cuts)
 
+    def idle(self, refused: Collection[str], *, beside: bool) -> bool:
+        """Whether `step` leads to nothing where no machine may take the place of another.
+
+        Whoever refuses such a launch, and asks again, is told of the next best, and at last of what
+        is to end. This is the quick answer for all of them: if it is yes, then nothing comes of it.
+
+        Args:
+            beside: whether a machine may be launched beside what is held.
+        """
+        if self._cuts is None:
+            self._cuts = self.cut_down()
+        if self._places.sets_price(self._held) or self.end(self._cuts) is not None:
+            return False
+        return not beside or not self._gains_beside(self._cuts[-1].mix, refused)
+
+    def _gains_beside(self, useful: Mix, refused: Collection[str]) -> bool:
+        """Whether any launch may gain enough that makes no other machine superfluous."""
+        least = self._s.tuning.add
+        tries = shortlist(useful, self._places, (None,), least, refused).tries
+        most = useful.score - least + nearly(useful)
+        return any(useful.score_with(one.name) + one.wasted < most for one in tries)
+
     def offer(self, offer: Offered) -> None:
         """One pool more that may be launched in."""
         self._places.offer(offer)
@@ -220,6 +242,8 @@ class Board:
         One that is ready may if enough others are ready, and if those do without it, too: what is
         to take its place may not be ready yet. One that is starting may if too many are.
         """
+        if len(cuts) == 1:
+            return None
         s = self._s
         ready = self._mix(counted(one for one in self._held if one.ready))
         newest_first = sorted(self._held[::-1], key=lambda one: one.ready)  # noqa: C415 (stable)

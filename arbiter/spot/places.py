@@ -103,6 +103,11 @@ class Places:
         if bought is not None:
             self._not_offered(bought)
 
+    def sets_price(self, held: Sequence[Held]) -> bool:
+        """Whether `buy_no_more` would change the figures of a machine of ours."""
+        bought = next((one for one in held if one.pool is None), None)
+        return ON_DEMAND in self.ours and bought is not None and bought.price not in (None, 1.0)
+
     def look_up_to(self, price: float, refused: Collection[str] = ()) -> list[Try]:
         """Put in figures the next few that cost less than this, on-demand hours per hour.
 

@@ -17,6 +17,7 @@ from arbiter.policy import Policy
 from arbiter.pools import group_of, pool_of
 from arbiter.sovereignty import Level, Rule
 from arbiter.spot.beliefs import Beliefs, Event, Happened, learn
+from arbiter.spot.decide import Board
 from arbiter.spot.priors import BAND, Seed
 from arbiter.standing import Standing, Wish
 from arbiter.wishes import Wishes
@@ -51,13 +52,20 @@ def standing(market: Sequence[Quote], replicas: Sequence[Replica], n: int) -> St
         profile=profile(),
         notice_s={},
         replicas=n,
-        candidates=sift(NOW, market, profile(), POLICY).candidates,
+        market=sift(NOW, market, profile(), POLICY),
         machines=replicas,
         doomed=frozenset(),
         costs=costs,
         failures=0,
         moves_left=3,
     )
+
+
+def patient_wishes(given_: Standing, beliefs: Beliefs) -> list[Wish]:
+    """What is wanted where the board names one step after the other, to the last."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Board, "idle", lambda self, refused, *, beside: False)
+        return Wishes(given_, POLICY, beliefs).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,6 +100,8 @@ def test_pools_that_only_cost_more_may_be_left_out(
         for one in replicas
     ]
     given_ = standing(market, replicas, n)
-    assert Wishes(given_, POLICY, beliefs).all() == all_wishes(given_, beliefs)
     later = replace(given_, now=NOW + timedelta(minutes=30))
-    assert Wishes(later, POLICY, beliefs).all() == all_wishes(later, beliefs)
+    for one in (given_, later, replace(given_, moves_left=0)):
+        wanted = Wishes(one, POLICY, beliefs).all()
+        assert wanted == all_wishes(one, beliefs)
+        assert wanted == patient_wishes(one, beliefs)
