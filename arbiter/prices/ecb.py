@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -92,6 +93,10 @@ def _unzipped(body: bytes, name: str) -> bytes:
 
 
 def _of_xml(body: bytes, name: str) -> Iterator[Published]:
+    if re.match(rb"\s*<(!doctype\s+)?html", body, re.IGNORECASE):
+        raise BadAnswer(
+            f"{name} is a page of HTML", "a proxy may have answered; look at the endpoint"
+        )
     if b"<!DOCTYPE" in body[:4096] or b"<!ENTITY" in body[:4096]:
         raise BadAnswer(f"{name} declares entities, which the ECB's files do not")
     try:

@@ -283,6 +283,9 @@ def call_once(call: Callable[..., Any], region: str, **request: Any) -> dict[str
     except BotoCoreError as error:
         raise BadAnswer(f"aws: {name} in {region} failed ({type(error).__name__})") from error
     body.pop("ResponseMetadata", None)
+    if not body:
+        # botocore reads any XML, a page of HTML too; an answer without rows still has their list.
+        raise BadAnswer(f"aws: {name} in {region} answered what is not its format")
     return body
 
 

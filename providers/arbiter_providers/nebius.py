@@ -159,6 +159,9 @@ def _rows(body: Any) -> list[dict[str, str]]:
         text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
     except UnicodeDecodeError as error:
         raise BadAnswer("nebius: the catalogue is not text") from error
+    if text.lstrip().startswith("<"):
+        hint = "a proxy or a page of maintenance may have answered; look at the endpoint"
+        raise BadAnswer("nebius: the catalogue is not CSV but HTML or XML", hint)
     if not text.endswith("\n"):
         raise BadAnswer("nebius: the catalogue breaks off")
     try:

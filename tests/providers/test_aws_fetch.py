@@ -13,7 +13,7 @@ from loopback import RECORDINGS, Answer, LoopbackServer, Request
 from stand_in_aws import StandInAws, refusal
 
 from arbiter.domain import Purchase
-from arbiter.errors import BadCredentials, MissingCredentials, Unreachable
+from arbiter.errors import BadAnswer, BadCredentials, MissingCredentials, Unreachable
 from arbiter.provider import Fetched, Parsed, ProviderSettings
 from arbiter.testing import NOWHERE, FakeClock
 from arbiter_providers._regions import european_regions
@@ -194,6 +194,17 @@ def test_the_simulated_aws_of_skypilot_ends_in_a_report(
     assert [skip.reason for skip in parsed.skips] == ["spot price older than 100 days"]
     (note,) = fetched.degraded
     assert note.startswith("on-demand prices: ")
+
+
+@pytest.mark.usefixtures("aws_account")
+def test_a_page_of_html_is_no_empty_answer(server: LoopbackServer) -> None:
+    """botocore takes it for an answer without rows."""
+    server.answer = lambda _: Answer(b"<!DOCTYPE html><html><body>back soon</body></html>")
+    asked = provider(server.url)
+    with pytest.raises(BadAnswer, match="answered what is not its format"):
+        asked.fetch(lambda _: None)
+    with pytest.raises(BadAnswer, match="answered what is not its format"):
+        asked.fetch_history(NOW, NOW, lambda _: None)
 
 
 def test_the_standard_variable_names_the_endpoint_too(

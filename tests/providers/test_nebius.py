@@ -17,7 +17,7 @@ from arbiter.errors import BadAnswer, Unreachable
 from arbiter.money import Price
 from arbiter.provider import Fetched, Page, Parsed, PricedOffer, Provider, ProviderSettings
 from arbiter.testing import FakeClock, ProviderContract
-from arbiter_providers.nebius import NOTE, PATH, Nebius
+from arbiter_providers.nebius import FEED, NOTE, PATH, Nebius
 
 NOW = datetime(2026, 11, 10, tzinfo=UTC)
 FILE = RECORDINGS / "nebius" / "vms.csv"
@@ -126,6 +126,11 @@ def test_a_malformed_row_is_counted_and_harms_no_other(line: str, reason: str) -
 def test_a_file_that_breaks_off_or_is_another_is_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswer, match="nebius: "):
         parse(Fetched((Page("skypilot-catalog", "", body),)))
+
+
+def test_a_page_of_html_is_told_as_one() -> None:
+    with pytest.raises(BadAnswer, match="not CSV but HTML"):
+        parse(Fetched((Page(FEED, "", b"<!DOCTYPE html><html>down</html>\n"),)))
 
 
 @given(st.integers(min_value=0, max_value=len(FILE.read_bytes()) - 3))

@@ -54,8 +54,10 @@ def test_every_shape_of_the_file_says_the_same(body: bytes) -> None:
     ("body", "said"),
     [
         (b"", "does not begin with a column Date"),
-        (b"<html><body>down</body></html>", "holds no reference rates"),
-        (b"<html><p>", "is no XML"),
+        (b"<a><b>down</b></a>", "holds no reference rates"),
+        (b"<!DOCTYPE html><html><body>down</body></html>", "is a page of HTML"),
+        (b"\n<HTML><p>", "is a page of HTML"),
+        (b"<a><p>", "is no XML"),
         (b'<!DOCTYPE a [<!ENTITY b "c">]><a/>', "declares entities"),
         (b"Day,USD\n2026-10-30,1.1\n", "does not begin with a column Date"),
         (b"Date,USD\n", "holds no reference rates"),
