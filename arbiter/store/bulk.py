@@ -37,6 +37,8 @@ class Written:
         new_series: series that were not known before.
         since, until: epoch seconds that the written stretches span, or None without any.
         series_ids: the series in which something was written.
+        too_old: stretches that were left out, for all of them ended before `kept_since`.
+        kept_since: epoch seconds; changes of prices from before are not kept. 0 is for ever.
     """
 
     brought: int
@@ -45,6 +47,8 @@ class Written:
     since: int | None = None
     until: int | None = None
     series_ids: frozenset[int] = field(default=frozenset(), repr=False)
+    too_old: int = 0
+    kept_since: int = 0
 
 
 Told = Callable[[int], None]
@@ -95,6 +99,7 @@ class _Writer:
         self._first_import = _following(connection, price_import.c.id)
         self._origins = _stored_origins(connection, past.origins)
         self._lost_before = kept_since(connection)
+        self._too_old = 0
         self._watched: dict[int, tuple[int, int]] = {}  # by series id; places on the axis
         self._asked: set[int] = set()
         self._rows = np.zeros(len(past.origins), np.int64)
@@ -103,7 +108,9 @@ class _Writer:
 
     def write(self, chunk: Stretches) -> None:
         """Write stretches; their series are numbers of what was collected."""
+        whole = chunk.rows
         chunk = _from(self._lost_before, chunk)
+        self._too_old += whole - chunk.rows
         if not chunk.rows:
             return
         self._name(np.unique(chunk.series))
@@ -127,7 +134,7 @@ class _Writer:
             if self._rows[number]
         ]
         if not accounts:
-            return Written(self._past.rows)
+            return Written(self._past.rows, too_old=self._too_old, kept_since=self._lost_before)
         self._connection.execute(insert(price_import), accounts)
         old = {one: since for one, since in self._touched.items() if one < self._first_id}
         rollups.forget(self._connection, old)
@@ -138,6 +145,8 @@ class _Writer:
             self._since,
             self._until,
             frozenset(self._touched),
+            self._too_old,
+            self._lost_before,
         )
 
     def _touch(self, ids: Ints, since: Ints) -> None:

@@ -14,12 +14,13 @@ import openpyxl
 import pyarrow.parquet as pq
 import pytest
 from cli_world import NOW, OD, Machine
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from arbiter import registry
 from arbiter.price_files import writing
 from arbiter.provider import Fetched, Page, ParsedHistory, PastPrice, Progress, ProviderSettings
-from arbiter.store.tables import price_change
+from arbiter.store.retention import KEPT_SINCE
+from arbiter.store.tables import meta, price_change
 from arbiter.testing import FakeProvider, priced
 
 HEADER = (
@@ -88,6 +89,25 @@ def test_a_file_is_imported_and_a_second_time_changes_nothing(machine: Machine) 
     again = machine.arbiter("prices", "import", path)
     assert again.out == f"{path}: 3 rows, nothing was written: all of it is known already\n"
     assert prices(machine) == 3
+
+
+def test_what_is_older_than_prices_are_kept_is_told(machine: Machine) -> None:
+    store = machine.store()
+    with store.begin() as connection:
+        since = int(datetime(2026, 10, 2, tzinfo=UTC).timestamp())
+        connection.execute(insert(meta).values(key=KEPT_SINCE, value=str(since)))
+    store.close()
+    old = ROWS[0].replace("2026-10", "2025-10")
+    path = write(machine, [old])
+    told = "since when changes are kept (retention.prices_days)"
+    ended = machine.arbiter("prices", "import", path)
+    assert ended.out == (
+        f"{path}: 1 rows, nothing was written: it is known already, or too old\n"
+        f"1 prices ended before 2026-10-02, {told}\n"
+    )
+    both = machine.arbiter("prices", "import", write(machine, [old, *ROWS[1:]]), "--json").json
+    assert (both["prices"], both["too_old"]) == (2, 1)
+    assert both["kept_since"] == "2026-10-02T00:00:00Z"
 
 
 def test_the_answer_as_json(machine: Machine) -> None:

@@ -172,6 +172,7 @@ def _written(written: Written) -> dict[str, Any]:
             else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
         )
 
+    dropped = {"too_old": written.too_old, "kept_since": instant(written.kept_since)}
     return {
         "rows": written.brought,
         "prices": written.rows,
@@ -179,13 +180,16 @@ def _written(written: Written) -> dict[str, Any]:
         "new_series": written.new_series,
         "from": instant(written.since),
         "to": instant(written.until),
+        **(dropped if written.too_old else {}),
     }
 
 
 def _print(answer: dict[str, Any]) -> None:
     rows, prices = answer["rows"], answer["prices"]
+    too_old = answer.get("too_old", 0)
     if not prices:
         known = "all of it is known already" if rows else "there is nothing in it"
+        known = "it is known already, or too old" if too_old else known
         click.echo(f"{answer['source']}: {rows:,} rows, nothing was written: {known}")
     else:
         click.echo(
@@ -193,6 +197,9 @@ def _print(answer: dict[str, Any]) -> None:
             f"to {answer['series']:,} series ({answer['new_series']:,} of them new), "
             f"{answer['from']} to {answer['to']}"
         )
+    if too_old:
+        since = f"{answer['kept_since'][:10]}, since when changes are kept (retention.prices_days)"
+        click.echo(f"{too_old:,} prices ended before {since}")
     if answer["without_price"]:
         click.echo(f"{answer['without_price']:,} rows have no price: there the price before ends")
     for reason in answer["degraded"]:
