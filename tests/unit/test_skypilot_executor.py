@@ -38,16 +38,6 @@ STOCKHOLM = Offer(
 )
 
 
-@pytest.fixture
-def sky() -> FakeSky:
-    return FakeSky()
-
-
-@pytest.fixture
-def executor(sky: FakeSky) -> SkyPilotExecutor:
-    return SkyPilotExecutor(sky, KnownZones())
-
-
 def spec(cluster: str = CLUSTER, **changes: Any) -> LaunchSpec:
     base = LaunchSpec(
         cluster=cluster,

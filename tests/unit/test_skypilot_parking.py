@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sky_fake import FakeSky, KnownZones
+from sky_fake import FakeSky
 from test_skypilot_executor import CLUSTER, STOCKHOLM, phase, spec
 
 from arbiter.domain import Purchase
@@ -13,16 +13,6 @@ from arbiter.errors import LaunchError, NoCapacity
 from arbiter.executors.base import Phase
 from arbiter.executors.sky_client import ClusterState
 from arbiter.executors.skypilot import STOPS, SkyPilotExecutor
-
-
-@pytest.fixture
-def sky() -> FakeSky:
-    return FakeSky()
-
-
-@pytest.fixture
-def executor(sky: FakeSky) -> SkyPilotExecutor:
-    return SkyPilotExecutor(sky, KnownZones())
 
 
 def test_a_stopped_machine_is_parked_and_nothing_of_it_is_ended(
