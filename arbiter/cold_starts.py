@@ -121,9 +121,15 @@ def joined(rows: Sequence[ColdStart]) -> ColdStart:
     )
 
 
-def progress(replica: Replica, profile: str, known: ColdStarts, now: datetime) -> Progress | None:
-    """How far a replica's launch has come; None of one that does not launch any more."""
-    usual = known.of(profile, replica.offer)
+def progress(
+    replica: Replica, profile: str, known: ColdStarts, starts: ColdStarts, now: datetime
+) -> Progress | None:
+    """How far a replica's launch has come; None of one that does not launch any more.
+
+    Args:
+        starts: what was measured of parked machines that were started, which is less.
+    """
+    usual = (known if replica.parked_at is None else starts).of(profile, replica.offer)
     if replica.state is ReplicaState.LAUNCHING:
         elapsed_s = max(0.0, (now - replica.launched_at).total_seconds())
         return Progress("machine", elapsed_s, usual.machine_s if usual else None)

@@ -215,11 +215,13 @@ def service_shape(parts: Parts, snapshot: Snapshot, service: Service) -> Service
         scaling=None if scaling is None else ScalingShape(**explain.scaling_dict(scaling)),
         requests=load.requests if load else None,
         **served_dict(snapshot.served.get(service.name)),
-        replicas=[
-            replica_shape(one, progress(one, service.profile, snapshot.cold_starts, snapshot.at))
-            for one in own
-        ],
+        replicas=[replica_shape(one, _progress(one, service, snapshot)) for one in own],
     )
+
+
+def _progress(replica: Replica, service: Service, snapshot: Snapshot) -> Progress | None:
+    known, starts = snapshot.cold_starts, snapshot.starts
+    return progress(replica, service.profile, known, starts, snapshot.at)
 
 
 def replica_shape(replica: Replica, launch: Progress | None) -> ReplicaShape:

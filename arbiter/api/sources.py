@@ -58,6 +58,7 @@ class Snapshot:
     decisions: Sequence[DecisionRow]
     events: Sequence[EventRow]
     cold_starts: ColdStarts = field(default_factory=ColdStarts)
+    starts: ColdStarts = field(default_factory=ColdStarts)
     loads: Mapping[str, Load] = field(default_factory=dict)
     rates: Rates = field(default_factory=dict)
     served: Mapping[str, Served] = field(default_factory=dict)
@@ -146,6 +147,7 @@ class Sources:
             decisions = journal.decisions(connection, limit=RECENT)
             events = journal.events(connection, limit=RECENT)
             known = cold_starts(connection, now)
+            starts = cold_starts(connection, now, started=True)
             loads = newest_loads(connection, now)
             rates, served = read_rates(connection), served_now(connection, now)
         quotes = self._standing(polls)
@@ -159,6 +161,7 @@ class Sources:
             decisions,
             events,
             known,
+            starts,
             loads,
             rates,
             served,

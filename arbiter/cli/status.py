@@ -65,11 +65,12 @@ class _Status:
         simulated: bool,
         routing: Routing,
         cold: ColdStarts,
+        starts: ColdStarts,
         loads: Mapping[str, Load],
         served: Mapping[str, Served],
     ) -> None:
         self._served = served
-        self._cold = cold
+        self._cold, self._starts = cold, starts
         self._loads = loads
         self._routing = routing
         self._health = routing.health()
@@ -189,7 +190,7 @@ class _Status:
     def _progress(self, replica: Replica, service: Service) -> Progress | None:
         from arbiter.cold_starts import progress
 
-        return progress(replica, service.profile, self._cold, self._now)
+        return progress(replica, service.profile, self._cold, self._starts, self._now)
 
     def _replica(self, replica: Replica, service: Service) -> tuple[str, ...]:
         from arbiter.explain import is_parked, where
@@ -267,12 +268,15 @@ def _read(app: App, name: str | None) -> _Status:
             polls = last_polls(connection)
             known, held = turns(connection), held_back(connection)
             cold = cold_starts(connection, app.now())
+            starts = cold_starts(connection, app.now(), started=True)
             loads = newest_loads(connection, app.now())
             served = served_now(connection, app.now())
     finally:
         store.close()
     simulated, routing = app.settings.simulated, make_routing(app.settings)
-    return _Status(app.now(), found, polls, known, held, simulated, routing, cold, loads, served)
+    return _Status(
+        app.now(), found, polls, known, held, simulated, routing, cold, starts, loads, served
+    )
 
 
 def _cold_start_dict(one: ColdStart) -> dict[str, Any]:

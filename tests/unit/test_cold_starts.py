@@ -59,11 +59,23 @@ def test_another_provider_tells_of_the_model_where_nothing_else_does() -> None:
 
 def test_a_launch_shows_its_phase_and_what_is_usual() -> None:
     launched = Replica("c", "chat", offer(), None, ReplicaState.LAUNCHING, NOW, NOW)
-    known = measured([(NORTH, 40, 100)])
+    known, starts = measured([(NORTH, 40, 100)]), measured([(NORTH, 15, 50)])
     later = NOW + timedelta(seconds=30)
-    shown = progress(launched, "tiny", known, later)
+    shown = progress(launched, "tiny", known, starts, later)
     assert str(shown) == "machine for 30 s of usually 40 s"
-    assert str(progress(launched, "tiny", ColdStarts(), later)) == "machine for 30 s"
+    assert str(progress(launched, "tiny", ColdStarts(), starts, later)) == "machine for 30 s"
     starting = replace(launched, state=ReplicaState.STARTING, up_at=NOW + timedelta(seconds=10))
-    assert str(progress(starting, "tiny", known, later)) == "server for 20 s of usually 100 s"
-    assert progress(replace(launched, state=ReplicaState.HEALTHY), "tiny", known, later) is None
+    shown = progress(starting, "tiny", known, starts, later)
+    assert str(shown) == "server for 20 s of usually 100 s"
+    healthy = replace(launched, state=ReplicaState.HEALTHY)
+    assert progress(healthy, "tiny", known, starts, later) is None
+
+
+def test_a_parked_machine_is_told_by_starts_alone() -> None:
+    launched = Replica("c", "chat", offer(), None, ReplicaState.LAUNCHING, NOW, NOW)
+    started = replace(launched, parked_at=NOW - timedelta(hours=1))
+    known, starts = measured([(NORTH, 40, 100)]), measured([(NORTH, 15, 50)])
+    later = NOW + timedelta(seconds=30)
+    shown = progress(started, "tiny", known, starts, later)
+    assert str(shown) == "machine for 30 s of usually 15 s"
+    assert str(progress(started, "tiny", known, ColdStarts(), later)) == "machine for 30 s"
