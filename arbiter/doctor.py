@@ -21,6 +21,7 @@ from arbiter.resources import resource_dir
 from arbiter.settings import Settings
 
 if TYPE_CHECKING:
+    from arbiter.policy import Policy
     from arbiter.store.journal import ActionRow
     from arbiter.store.prices import PollRow
     from arbiter.store.quarantine import Case
@@ -81,7 +82,7 @@ def examine(settings: Callable[[], Settings], now: datetime) -> list[Check]:
     checks += [_profiles(found), _disk(found)]
     checks += _database(found, now)
     if found.executor == "skypilot":
-        checks += _skypilot()
+        checks += _skypilot(found.policy)
     return [*checks, _daemon(found), _gateway(found)]
 
 
@@ -259,7 +260,7 @@ def _providers(settings: Settings, polls: dict[str, PollRow], now: datetime) -> 
 # --- launching ------------------------------------------------------------------------------
 
 
-def _skypilot() -> Iterator[Check]:
+def _skypilot(policy: Policy) -> Iterator[Check]:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -279,7 +280,32 @@ def _skypilot() -> Iterator[Check]:
         yield Check("skypilot server", State.WARN, silent, "sky api start")
         return
     yield Check("skypilot server", State.OK, f"answers at {url}")
-    yield _clouds()
+    clouds = _clouds()
+    if isinstance(clouds, Check):
+        yield clouds
+        return
+    yield Check("skypilot clouds", State.OK, ", ".join(clouds))
+    if policy.parked:
+        yield _parking(policy, clouds)
+
+
+def _parking(policy: Policy, clouds: Sequence[str]) -> Check:
+    """On which of the clouds a fallback is stopped instead of ended."""
+    from arbiter.executors.skypilot import STOPS, why_not_stopped
+    from arbiter.parking import allowed
+
+    if not allowed(policy, policy.parked):
+        alone = "nothing is parked: that takes a policy that allows both spot and on-demand"
+        return Check("parking", State.WARN, alone, "set policy.parked to 0")
+    able = [name for name in clouds if why_not_stopped(name) is None]
+    if not able:
+        where = f"nothing is parked: machines are stopped on {', '.join(sorted(STOPS))} alone"
+        return Check("parking", State.WARN, where, "sky check")
+    machines = _counted(policy.parked, "machine")
+    found = f"up to {machines} of each service on {', '.join(able)}"
+    others = "; ".join(f"not on {name}: {why}" for name in clouds if (why := why_not_stopped(name)))
+    disks = "what a stopped machine's disk costs there is not known to arbiter"
+    return Check("parking", State.OK, "; ".join(filter(None, (found, others, disks))))
 
 
 def _server_url() -> str:
@@ -301,8 +327,11 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _clouds() -> Check:
-    """In a process of its own: SkyPilot takes seconds to import, and may never come back."""
+def _clouds() -> list[str] | Check:
+    """The clouds that SkyPilot may use, or why none is known.
+
+    In a process of its own: SkyPilot takes seconds to import, and may never come back.
+    """
     ask = (
         "import json; from sky.client import sdk; "
         "print(json.dumps(sdk.get(sdk.enabled_clouds()), default=str))"
@@ -320,7 +349,7 @@ def _clouds() -> Check:
         return Check("skypilot clouds", State.WARN, f"asking for them failed: {said}", "sky check")
     if not clouds:
         return Check("skypilot clouds", State.WARN, "none is enabled", "sky check")
-    return Check("skypilot clouds", State.OK, ", ".join(sorted(clouds)))
+    return sorted(clouds)
 
 
 def _daemon(settings: Settings) -> Check:

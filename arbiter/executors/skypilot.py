@@ -39,6 +39,11 @@ STOPS = frozenset({"aws", "azure", "gcp"})
 """Providers whose on-demand machines SkyPilot stops and starts again, in SkyPilot's own words."""
 
 
+def why_not_stopped(provider: str) -> str | None:
+    """Why on-demand machines of a provider cannot be stopped and started again; None: they can."""
+    return None if provider in STOPS else "SkyPilot cannot stop a machine there and start it again"
+
+
 class SkyPilotExecutor:
     """Implements `arbiter.executors.base.Executor`.
 
@@ -99,9 +104,7 @@ class SkyPilotExecutor:
         """As SkyPilot has it of each cloud; of an on-demand machine."""
         if offer.purchase is not Purchase.ON_DEMAND:
             return "spot machines are not stopped"
-        if offer.provider not in STOPS:
-            return "SkyPilot cannot stop a machine there and start it again"
-        return None
+        return why_not_stopped(offer.provider)
 
     def park(self, cluster: str) -> None:
         """Stop it, and wait until SkyPilot says that it is stopped."""

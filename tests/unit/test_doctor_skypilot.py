@@ -15,6 +15,7 @@ import pytest
 
 from arbiter import doctor
 from arbiter.doctor import State
+from arbiter.policy import Policy
 
 ASKED = "0f1d2c3b-0000-4000-8000-000000000000"
 VERSION = {"api_version": "62", "version": "0.14.1", "version_on_disk": "0.14.1", "commit": "0"}
@@ -81,5 +82,34 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("server")
 def test_the_clouds_that_are_enabled_are_named() -> None:
-    found = {check.name: check for check in doctor._skypilot()}["skypilot clouds"]
-    assert (found.state, found.found) == (State.OK, "aws, gcp")
+    found = {check.name: check for check in doctor._skypilot(Policy())}
+    clouds = found["skypilot clouds"]
+    assert (clouds.state, clouds.found) == (State.OK, "aws, gcp")
+    assert "parking" not in found
+
+
+@pytest.mark.usefixtures("server")
+def test_where_a_fallback_can_be_parked_is_said_once_it_is_asked_for() -> None:
+    found = {check.name: check for check in doctor._skypilot(Policy(parked=1))}["parking"]
+    assert (found.state, found.found) == (
+        State.OK,
+        "up to 1 machine of each service on aws, gcp; what a stopped machine's disk costs there is "
+        "not known to arbiter",
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "clouds", "state", "says"),
+    [
+        (Policy(parked=2), ["aws", "lambda"], State.OK, "not on lambda: SkyPilot cannot stop"),
+        (Policy(parked=2), ["aws", "lambda"], State.OK, "up to 2 machines of each service on aws;"),
+        (Policy(parked=1), ["lambda", "runpod"], State.WARN, "stopped on aws, azure, gcp alone"),
+        (Policy(parked=1, spot=False), ["aws"], State.WARN, "allows both spot and on-demand"),
+    ],
+)
+def test_what_cannot_be_parked_is_said_with_the_reason(
+    policy: Policy, clouds: list[str], state: State, says: str
+) -> None:
+    found = doctor._parking(policy, clouds)
+    assert found.state is state
+    assert says in found.found
