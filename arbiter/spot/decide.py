@@ -208,7 +208,7 @@ class Board:
             (one, self._floor(useful, one, costs[one])) for one in costs if one in short.replaced
         ]
         floors.sort(key=lambda one: one[1])
-        tries = _worth_scoring(short.tries, useful.counts)
+        tries = _worth_scoring(short.tries, useful)
         for one in sorted(tries, key=attrgetter("dear")):
             room = useful.score - one.wasted - self._s.tuning.add - one.risk.price
             for replaced, floor in floors:
@@ -276,18 +276,22 @@ def _why(
     return Why(before.score, after.score, saving, double_running, stay_h, *missing, replaces)
 
 
-def _worth_scoring(tries: Sequence[Try], ours: Mapping[str, int]) -> list[Try]:
+def _worth_scoring(tries: Sequence[Try], useful: Mix) -> list[Try]:
     """The places with some of ours, and the others that none of the others beats in everything.
 
-    Among those without any of ours the gain falls with price, loss and wasted cold start, so one
-    beaten in all three is never the best, and leaving it out alters no answer.
+    Among those without any of ours the gain falls with price, loss and wasted cold start, and is
+    the lower in a region that has some. So one is never the best that is beaten in all three, by
+    another of its region or by one of a region without any of ours; leaving it out alters nothing.
     """
-    front: list[Try] = []
-    for one in sorted((one for one in tries if one.name not in ours), key=_key):
-        loss, wasted = one.risk.loss, one.wasted
-        if all(other.risk.loss > loss or other.wasted > wasted for other in front):
-            front.append(one)
-    return [one for one in tries if one.name in ours] + front
+    fronts: dict[str, list[Try]] = {"": []}
+    for one in sorted((one for one in tries if one.name not in useful.counts), key=_key):
+        region = one.risk.region if one.risk.region in useful.regions else ""
+        own, loss, wasted = fronts.setdefault(region, []), one.risk.loss, one.wasted
+        beaten_by = own + fronts[""] if region else own
+        if all(other.risk.loss > loss or other.wasted > wasted for other in beaten_by):
+            own.append(one)
+    worth = [one for front in fronts.values() for one in front]
+    return [one for one in tries if one.name in useful.counts] + worth
 
 
 def _key(one: Try) -> tuple[Risk, float]:

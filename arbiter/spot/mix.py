@@ -4,21 +4,28 @@
 
 The second term is the number of holes at a random instant when every loss is filled a cold start
 later. Within that time pool z loses machines with probability q(z): all n of ours with
-probability WHOLE^(n - 1), otherwise one. Pools lose independently; on demand loses nothing. With
-L machines lost of a mix that has `spare` more than are asked for, max(0, L - spare) are missing.
+probability WHOLE^(n - 1), otherwise one. The pools of a region lose together as `regional` has it,
+regions lose independently, and on demand loses nothing. With L machines lost of a mix that has
+`spare` more than are asked for, max(0, L - spare) are missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import NamedTuple
 
-WHOLE = 0.55
-"""Share of a pool's losses that take the second machine, too; and of those the third; and so on.
-
-In recordings of up to four machines in a zone, 11 of 19 losses took both of two, 3 of 8 all of
-three, 2 of 23 all of four; most of the others took one."""
+from arbiter.spot.regional import (
+    Exposed,
+    by_itself,
+    combined,
+    fates,
+    joined,
+    parted,
+    struck,
+    together,
+    when_struck,
+    whole,
+)
 
 UNSTABLE = 0.45
 """Losses as likely as this are not divided out of a distribution, which is then made anew."""
@@ -32,12 +39,14 @@ class Risk(NamedTuple):
         loss: probability that the pool takes machines away within the time a hole lasts.
         room: machines that it was just seen to have room for; 0: not known.
         full_loss: the probability where a mix has as many there as it has room for, or more.
+        region: whose pools lose together; "": it loses alone.
     """
 
     price: float
     loss: float
     room: int = 0
     full_loss: float = 0.0
+    region: str = ""
 
     def at(self, count: int) -> float:
         """The probability of a loss with so many machines there."""
@@ -57,8 +66,8 @@ class Mix:
     """
 
     __slots__ = (
-        "_few", "_lines", "_mean", "_missing", "_new", "_risks", "_score", "_scores",
-        "_spare", "_without", "cost", "counts", "missing_cost",
+        "_fated", "_few", "_lines", "_mean", "_missing", "_new", "_regions", "_rest", "_risks",
+        "_score", "_scores", "_spare", "_without", "cost", "counts", "missing_cost",
     )  # fmt: skip
 
     def __init__(
@@ -78,10 +87,13 @@ class Mix:
             risk = risks[pool]
             self.cost += count * risk.price
             self._mean += _mean(count, risk.at(count))
+        self._fated: dict[str, list[tuple[float, float, float]]] = {}
         self._few: list[float] = []
         self._lines: dict[str | None, tuple[float, float]] = {}
         self._new: tuple[float, float] | None = None
         self._missing: float | None = None
+        self._regions: dict[str, list[str]] | None = None
+        self._rest: dict[str, list[float]] = {}
         self._score: float | None = None
         self._scores: dict[tuple[str, int], float] = {}
         self._without: dict[str, Mix] = {}
@@ -140,6 +152,8 @@ class Mix:
         before = self.counts.get(pool, 0)
         if before:
             missing = self._missing_with(pool, risk, before, before + by)
+        elif risk.region and risk.region in self.regions:
+            missing = self._with_a_pool_beside(risk.region, risk.at(1))
         else:
             base, slope = self._with_a_new_pool()
             missing = base + slope * risk.at(1)
@@ -151,6 +165,8 @@ class Mix:
         missing = self._mean - _mean(before, risk.at(before)) + _mean(after, loss) - spare
         if spare <= 0:
             return missing
+        if self._mates(pool):
+            return missing + _left_over(self._few_with(pool, after, spare), spare)
         others = self._others(pool, spare)
         if not after or not loss:
             return missing + _left_over(others, spare)
@@ -160,11 +176,12 @@ class Mix:
         return missing + (loss - all_) * _left_over(others, spare - 1)
 
     def _with_a_new_pool(self) -> tuple[float, float]:
-        """(base, slope): base + slope x loss replicas miss with one machine in a pool of its own.
+        """(base, slope): base + slope x loss replicas miss with one machine in a new region.
 
-        The slope is the probability that no spare is left over. As it is not negative, the score
-        rises with the new pool's price and with its loss: of two pools, one that is both dearer
-        and riskier is never the better.
+        In another pool of a region that has some of ours, no fewer miss. The slope is the
+        probability that no spare is left over. As it is not negative, the score rises with the new
+        pool's price and with its loss: of two pools, one that is both dearer and riskier is never
+        the better.
         """
         if self._new is None:
             spare = self._spare + 1
@@ -175,6 +192,32 @@ class Mix:
                 slope = max(0.0, 1.0 - sum(few[:spare]))
                 self._new = self._mean - spare + _left_over(few, spare), slope
         return self._new
+
+    def _with_a_pool_beside(self, region: str, loss: float) -> float:
+        """The replicas missing with one machine in a new pool of a region that has some of ours."""
+        spare = self._spare + 1
+        missing = self._mean + loss - spare
+        if spare <= 0:
+            return missing
+        shock, hit, alone = struck(loss), when_struck(loss), by_itself(loss)
+        before = 0.0
+        for share, left, any_left in self._fates(region, spare):
+            also = min(share, max(0.0, shock - before))  # how much of it strikes the new one, too
+            missing += share * left - (also * hit + (share - also) * alone) * any_left
+            before += share
+        return missing
+
+    def _fates(self, region: str, spare: int) -> list[tuple[float, float, float]]:
+        """Of each fate of a region, the most severe first: its share, what is left over of so many
+        spares, and the probability that any is."""
+        known = self._fated.get(region)
+        if known is None:
+            exposed = map(self._exposed, self.regions[region])
+            known = self._fated[region] = [
+                (share, _left_over(few, spare), sum(few[:spare]))
+                for share, few in fates(exposed, self._elsewhere(region, spare))
+            ]
+        return known
 
     def lines(self) -> Mapping[str | None, tuple[float, float]]:
         """The score with one machine in a new pool, its price aside, as a line over its loss.
@@ -199,9 +242,7 @@ class Mix:
         mean = self._mean - _mean(count, risk.at(count)) + _mean(count - 1, loss)
         if spare <= 0:
             return mean - spare, 1.0
-        few = self._others(pool, spare)
-        if count > 1 and loss:
-            few = _joined(few, count - 1, loss)
+        few = self._few_with(pool, count - 1, spare)
         return mean - spare + _left_over(few, spare), max(0.0, 1.0 - sum(few[:spare]))
 
     def _distribution(self, length: int) -> list[float]:
@@ -210,29 +251,76 @@ class Mix:
             self._few = self._made_anew(max(length, self._spare + 1))
         return self._few
 
-    def _made_anew(self, length: int, leaving_out: str | None = None) -> list[float]:
+    def _made_anew(self, length: int, pool: str = "", region: str = "") -> list[float]:
+        """The distribution of all, or without a pool, or without a region."""
         few = [1.0] + [0.0] * (length - 1)
-        for pool, count in self.counts.items():
-            loss = self._risks[pool].at(count)
-            if loss and pool != leaving_out:
-                few = _joined(few, count, loss)
+        for place, pools in self.regions.items():
+            if place and place == region:
+                continue
+            exposed = [self._exposed(one) for one in pools if one != pool]
+            if place and len(exposed) > 1:
+                few = combined(few, together(exposed, length))
+            else:
+                for one in exposed:
+                    few = joined(few, *one)
         return few
 
+    @property
+    def regions(self) -> Mapping[str, list[str]]:
+        """The pools that may lose machines of ours, by their region."""
+        if self._regions is None:
+            self._regions = {}
+            for pool, count in self.counts.items():
+                risk = self._risks[pool]
+                if risk.at(count):
+                    self._regions.setdefault(risk.region, []).append(pool)
+        return self._regions
+
+    def _exposed(self, pool: str) -> Exposed:
+        count = self.counts[pool]
+        return Exposed(count, self._risks[pool].at(count))
+
+    def _mates(self, pool: str) -> list[str]:
+        """The other pools of its region that may lose machines of ours."""
+        region = self._risks[pool].region
+        return [one for one in self.regions.get(region, ()) if one != pool] if region else []
+
+    def _few_with(self, pool: str, count: int, length: int) -> list[float]:
+        """The distribution with so many machines in a pool."""
+        risk = self._risks[pool]
+        loss = risk.at(count)
+        own = [Exposed(count, loss)] if count and loss else []
+        mates = self._mates(pool)
+        if not mates:
+            few = self._others(pool, length) if pool in self.counts else self._distribution(length)
+            return joined(few, *own[0]) if own else few
+        exposed = [*map(self._exposed, mates), *own]
+        few = self._elsewhere(risk.region, length)
+        if len(exposed) == 1:
+            return joined(few, *exposed[0])
+        return combined(few[:length], together(exposed, length))
+
+    def _elsewhere(self, region: str, length: int) -> list[float]:
+        """The distribution of what the pools of all other regions lose."""
+        known = self._rest.get(region, [])
+        if len(known) < length:
+            few = self._distribution(length)
+            here = together([self._exposed(pool) for pool in self.regions[region]], len(few))
+            if here[0] < 1.0 - UNSTABLE:
+                known = self._made_anew(len(few), region=region)
+            else:
+                known = parted(few, here)
+            self._rest[region] = known
+        return known
+
     def _others(self, pool: str, length: int) -> list[float]:
-        """The distribution of what all pools but this one lose."""
+        """The distribution of what all pools but this one, alone in its region, lose."""
         loss = self._risks[pool].at(self.counts[pool])
         if not loss:
             return self._distribution(length)
         if loss > UNSTABLE:
             return self._made_anew(length, pool)
         return _parted(self._distribution(length), self.counts[pool], loss)
-
-
-@cache
-def whole(count: int) -> float:
-    """Share of the losses of a pool with so many machines that take all of them."""
-    share: float = WHOLE ** (count - 1)
-    return share
 
 
 def _left_over(few: list[float], spare: int) -> float:
@@ -247,26 +335,8 @@ def _mean(count: int, loss: float) -> float:
     return loss * (1.0 + whole(count) * (count - 1)) if count else 0.0
 
 
-def _joined(few: list[float], count: int, loss: float) -> list[float]:
-    """The distribution when a pool with so many machines is added."""
-    stays = 1.0 - loss
-    if count == 1:
-        joined = [stays * here for here in few]
-        for lost in range(1, len(few)):
-            joined[lost] += loss * few[lost - 1]
-        return joined
-    all_ = whole(count) * loss
-    one = loss - all_
-    joined = [stays * here for here in few]
-    for lost in range(1, len(few)):
-        joined[lost] += one * few[lost - 1]
-    for lost in range(count, len(few)):
-        joined[lost] += all_ * few[lost - count]
-    return joined
-
-
 def _parted(few: list[float], count: int, loss: float) -> list[float]:
-    """The distribution when the pool is taken away: `_joined` backwards. Stable for loss < 1/2."""
+    """The distribution when the pool is taken away: `joined` backwards. Stable for loss < 1/2."""
     all_ = whole(count) * loss if count > 1 else 0.0
     one = loss - all_
     stays = 1.0 - loss

@@ -148,7 +148,7 @@ class Places:
         if room:
             full_loss = self._loss(pool, name, room, hole_h, begins_h)
         now = full_loss if held >= room > 0 else loss
-        risk = Risk(price * (1.0 + now), loss, room, full_loss)
+        risk = Risk(price * (1.0 + now), loss, room, full_loss, region)
         if not self._may_try(pool, held):
             return risk, None
         losses_h = hazard(age_at(pool, s.now), self._factors.of(name, region))
@@ -160,11 +160,12 @@ class Places:
 
     def _not_offered(self, one: Held) -> None:
         price = 1.0 if one.price is None else one.price
-        loss, s = 0.0, self._s
+        loss, region, s = 0.0, "", self._s
         if one.pool is not None:
             pool = s.beliefs.pool(one.pool)
+            region = pool.region
             loss = self._loss(pool, one.pool, self._counts[one.pool], s.on_demand_cold_h)
-        self.risks[place_of(one)] = Risk(price * (1.0 + loss), loss)
+        self.risks[place_of(one)] = Risk(price * (1.0 + loss), loss, region=region)
 
     def _begins_h(self, offer: Offered) -> float:
         """Hours until a pool's losses can make a replica miss: 0 where ours serve, or too few do.

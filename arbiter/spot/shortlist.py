@@ -25,8 +25,9 @@ from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from arbiter.spot.mix import WHOLE, Mix, Risk, whole
+from arbiter.spot.mix import Mix, Risk
 from arbiter.spot.places import Places, Try
+from arbiter.spot.regional import WHOLE, whole
 
 SAME = 1e-9
 """Scores closer than this share are equal: sums in another order."""
@@ -73,7 +74,7 @@ def shortlist(
     """
     lines = {place: line for place, line in useful.lines().items() if place in replaced}
     lowest = _lowest(lines.values())
-    same = nearly(useful)
+    same, regions = nearly(useful), useful.regions
     most = least
     bounds: list[_Bound] = []
 
@@ -82,7 +83,10 @@ def shortlist(
         gain = useful.score - one.dear - _least(lowest, loss := one.risk.at(1))
         if gain > most - same and one.name not in places.counts and one.name not in refused:
             bounds.append(_Bound(gain, useful.score - one.dear, loss, one))
-            most = max(most, gain)  # of a new pool it is what it gains, no mere bound
+            if one.risk.region not in regions:
+                most = max(most, gain)  # in a new region it is what it gains, no mere bound
+            elif None in lines:
+                most = max(most, useful.score - one.wasted - useful.score_with(one.name))
 
     best = useful.score - _least(lowest, places.least_loss)
     for one in places.others:
@@ -99,7 +103,7 @@ def shortlist(
         if gain > most - same and one.name not in refused:
             bounds.append(_Bound(gain, top, loss, one))
     worth = [one for one in bounds if one.gain > most - same]
-    floors = [(one.top - most + same, one.loss) for one in worth]
+    floors = {(one.top - most + same, one.loss) for one in worth}
     return Shortlist(
         sorted([one.one for one in worth], key=attrgetter("order")),
         frozenset(

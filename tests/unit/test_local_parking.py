@@ -58,7 +58,7 @@ def test_a_parked_cluster_keeps_its_folder_and_is_started_there(state: Path) -> 
     assert executor.inventory("me") == [CLUSTER]
     again = launched(executor, bought())
     assert again.phase is Phase.UP
-    assert answers(again.endpoint)
+    until(lambda: answers(again.endpoint))
     assert (state / CLUSTER / "weights").exists()
     os.kill(server_pid(state), signal.SIGKILL)
     until(lambda: phase(executor) is Phase.GONE)  # and not parked, which it is no more

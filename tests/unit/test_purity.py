@@ -61,6 +61,7 @@ PURE = (
     "spot.priors",
     "spot.places",
     "spot.probes",
+    "spot.regional",
     "spot.shortlist",
     "spot.situation",
     "standing",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Iterator
+from itertools import pairwise, product
 
 import pytest
 
-from arbiter.spot.mix import Mix, Risk, whole
+from arbiter.spot.mix import Mix, Risk
+from arbiter.spot.regional import HIT, SHOCKS, whole
 
 RISKS = {
     "a": Risk(0.3, 0.1),
@@ -14,29 +16,54 @@ RISKS = {
     "c": Risk(0.2, 0.7),
     "d": Risk(0.4, 0.45),
     "roomy": Risk(0.3, 0.1, room=2, full_loss=0.3),
+    "north-1": Risk(0.3, 0.04, region="north"),
+    "north-2": Risk(0.3, 0.2, region="north"),
+    "north-3": Risk(0.2, 0.8, region="north"),
+    "south-1": Risk(0.3, 0.1, room=2, full_loss=0.3, region="south"),
+    "south-2": Risk(0.35, 0.1, region="south"),
     "on-demand": Risk(1.0, 0.0),
 }
 V = 20.0
 
 
+def fates(region: str, losses: dict[str, float]) -> Iterator[tuple[float, dict[str, float]]]:
+    """What can become of a region: how likely, and how likely each of its pools is lost then."""
+    if not region or len(losses) == 1:
+        yield 1.0, losses
+        return
+    struck = {pool: SHOCKS * min(loss, HIT) for pool, loss in losses.items()}
+    for low, high in pairwise([0.0, *sorted(struck.values()), 1.0]):
+        yield (
+            high - low,
+            {
+                pool: max(HIT, loss)
+                if struck[pool] >= high
+                else (loss - struck[pool] * max(HIT, loss)) / (1 - struck[pool])
+                for pool, loss in losses.items()
+            },
+        )
+
+
 def by_hand(counts: dict[str, int], replicas: int) -> float:
     """Price + V x missing, summed over all that can be lost."""
-    outcomes = []
+    regions: dict[str, dict[str, float]] = {}
     for pool, count in counts.items():
-        loss = RISKS[pool].at(count)
-        outcomes.append(
-            [(0, 1 - loss), (1, loss * (1 - whole(count))), (count, loss * whole(count))]
-            if count
-            else [(0, 1.0)]
-        )
+        if count:
+            regions.setdefault(RISKS[pool].region, {})[pool] = RISKS[pool].at(count)
     running = sum(counts.values())
     missing = 0.0
-    for one in product(*outcomes):
-        lost = sum(number for number, _ in one)
-        chance = 1.0
-        for _, share in one:
-            chance *= share
-        missing += chance * max(0, replicas - running + lost)
+    for worlds in product(*(list(fates(*one)) for one in regions.items())):
+        losses = {pool: loss for _, part in worlds for pool, loss in part.items()}
+        outcomes = [
+            [(0, 1 - loss), (1, loss * (1 - whole(n))), (n, loss * whole(n))]
+            for pool, loss in losses.items()
+            for n in [counts[pool]]
+        ]
+        for one in product(*outcomes):
+            chance = 1.0
+            for share, _ in (*worlds, *((share, None) for _, share in one)):
+                chance *= share
+            missing += chance * max(0, replicas - running + sum(number for number, _ in one))
     return sum(RISKS[pool].price * count for pool, count in counts.items()) + V * missing
 
 
@@ -57,6 +84,12 @@ CASES: list[tuple[dict[str, int], int]] = [
     ({"a": 1, "roomy": 1}, 1),
     ({"a": 1, "roomy": 2}, 2),
     ({"roomy": 3, "d": 1}, 2),
+    ({"north-1": 1}, 1),
+    ({"north-1": 1, "north-2": 1}, 1),
+    ({"north-1": 2, "north-2": 1, "north-3": 1}, 2),
+    ({"north-1": 1, "north-2": 1, "south-1": 1, "south-2": 1}, 3),
+    ({"south-1": 2, "south-2": 3, "a": 1, "north-3": 1, "on-demand": 1}, 4),
+    ({"south-1": 2, "north-2": 1}, 5),
 ]
 
 
@@ -87,6 +120,14 @@ def test_neighbours_of_neighbours_still_agree() -> None:
         counts[pool] = counts.get(pool, 0) + by
         assert walked.score == pytest.approx(expected, abs=1e-12)
         assert walked.score == pytest.approx(by_hand(counts, 2), abs=1e-12)
+
+
+def test_a_spare_in_the_same_region_covers_less() -> None:
+    both = {"north-1": Risk(0.3, 0.04, region="north"), "north-2": Risk(0.3, 0.2, region="north")}
+    apart = {**both, "north-2": Risk(0.3, 0.2, region="west")}
+    here, there = (Mix(risks, 1, V, {"north-1": 1, "north-2": 1}) for risks in (both, apart))
+    assert there.missing == pytest.approx(0.04 * 0.2)
+    assert here.missing > SHOCKS * HIT**2 * 0.04 > there.missing  # most of them by shocks
 
 
 def test_a_spare_is_worth_what_it_covers() -> None:
