@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ready_database import ready_sqlite
 from sqlalchemy import insert
 
+from arbiter import registry
 from arbiter.cli import run
 from arbiter.cli.app import App
 from arbiter.domain import Purchase
@@ -22,6 +24,8 @@ from arbiter.store.prices import PollRow, PriceBook
 from arbiter.store.tables import meta
 from arbiter.testing import FakeClock, priced
 
+# Any other provider than these would be asked for prices, over the network.
+NO_PROVIDER = "".join(f"[providers.{name}]\nenabled = false\n" for name in registry.names())
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 OD = Purchase.ON_DEMAND
 
@@ -65,7 +69,10 @@ class Machine:
         return Ended(code, out.getvalue(), err.getvalue())
 
     def store(self) -> Store:
-        """The database; whoever asks closes it."""
+        """The database, made when missing; whoever asks closes it."""
+        file = self.folder / "arbiter.db"
+        if not file.exists():
+            ready_sqlite(file)
         return Store(self.url)
 
     def sells(

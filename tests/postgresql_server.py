@@ -48,32 +48,41 @@ class PostgresqlServer:
         return f"postgresql+psycopg://{ACCOUNT}@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
-    def database(self, template: str = "template1") -> Iterator[str]:
-        """The URL of a new database, dropped at the end with whoever is still connected.
+    def database(self) -> Iterator[str]:
+        """The URL of a new and empty database, dropped at the end."""
+        name = self.new_name()
+        self.create(name)
+        try:
+            yield self.url(name)
+        finally:
+            self.drop(name)
+
+    def new_name(self) -> str:
+        """A name that no database of this server has had."""
+        return f"test_{next(self._numbers)}"
+
+    def create(self, name: str, template: str = "template1") -> None:
+        """Make a database that lasts until it is dropped.
 
         Args:
             template: what it is a copy of; an empty one unless said otherwise.
         """
-        name = f"test_{next(self._numbers)}"
-        self.create(name, template)
-        try:
-            yield self.url(name)
-        finally:
-            self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+        self.administer(f"CREATE DATABASE {name} TEMPLATE {template}")
 
-    def create(self, name: str, template: str = "template1") -> None:
-        """Make a database that lasts as long as the server."""
-        self._administer(f"CREATE DATABASE {name} TEMPLATE {template}")
+    def drop(self, name: str) -> None:
+        """Drop a database, with whoever is still connected."""
+        self.administer(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def _administer(self, statement: str) -> None:
+    def administer(self, statement: str) -> None:
+        """Do one thing from the server's own database."""
         with self.connect() as connection:
             connection.execute(statement)
 
-    def connect(self) -> psycopg.Connection:
-        """A psycopg connection to the server's own database, in autocommit."""
+    def connect(self, database: str = "postgres") -> psycopg.Connection:
+        """A psycopg connection in autocommit, to the server's own database or another."""
         import psycopg
 
-        conninfo = f"host={self.folder} port={self.port} user={ACCOUNT} dbname=postgres"
+        conninfo = f"host={self.folder} port={self.port} user={ACCOUNT} dbname={database}"
         return psycopg.connect(conninfo, autocommit=True)
 
 

@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from ready_database import ready_sqlite
 
 from arbiter.domain import Purchase, ReplicaState
 from arbiter.executors.local import LocalExecutor
@@ -38,7 +39,7 @@ def run(url: str, folder: Path, die_at: int, job: str) -> int:
 def test_killed_at_every_effect(tmp_path: Path, job: str) -> None:
     killed, status = 0, None
     for die_at in range(1, MOST_EFFECTS):
-        url = f"sqlite:///{tmp_path}/{job}{die_at}.db"
+        url = ready_sqlite(tmp_path / f"{job}{die_at}.db")
         folder = tmp_path / f"replicas-{job}-{die_at}"
         if job == "hedge":  # the cheapest place answers no launch
             folder.mkdir()

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_world import Machine
+from cli_world import NO_PROVIDER, Machine
 
+from arbiter.cli import working
 from arbiter.clock import SystemClock
 from arbiter.domain import Purchase
 from arbiter.executors.local import LocalExecutor
@@ -18,15 +19,14 @@ from arbiter.lease import Lease
 from arbiter.store import fleet
 from arbiter.testing import priced
 
-QUIET = "[providers.aws]\nenabled = false\n[providers.azure]\nenabled = false\n"
-
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """Prices of this minute, no provider to ask, and no replica left at the end."""
+    monkeypatch.setattr(working, "PAUSE_S", 0.05)
     made = Machine(tmp_path)
     made.clock = SystemClock()  # type: ignore[assignment]
-    made.settings(QUIET)
+    made.settings(NO_PROVIDER)
     made.sells(
         "aws",
         [
@@ -93,7 +93,7 @@ def test_nothing_eligible_leaves_nothing_behind(machine: Machine) -> None:
     assert "refused 4 offers: " in none.out
     assert "to relax: sovereignty eu would let in 3 offers, the cheapest aws/eu-north-1" in none.err
     assert services(machine) == []
-    machine.settings(QUIET + "[policy]\nmax_usd_per_hour = 0.05\n")
+    machine.settings(NO_PROVIDER + "[policy]\nmax_usd_per_hour = 0.05\n")
     capped = machine.arbiter("plan", "tiny")
     assert capped.code == 1
     assert "to relax: policy.max_usd_per_hour = 0.30 would let in 1 offer" in capped.err
@@ -101,7 +101,7 @@ def test_nothing_eligible_leaves_nothing_behind(machine: Machine) -> None:
 
 def test_where_no_offer_is_known_no_rule_is_named(tmp_path: Path) -> None:
     empty = Machine(tmp_path)
-    empty.settings(QUIET)
+    empty.settings(NO_PROVIDER)
     none = empty.arbiter("plan", "tiny")
     assert none.code == 1
     assert "no offer is known: run arbiter poll" in none.out
@@ -190,7 +190,7 @@ def test_a_launch_beside_a_daemon_leaves_the_acting_to_it(machine: Machine) -> N
     daemon = Lease(store, machine.clock)
     daemon.holder = "elsewhere.example:1:0"
     assert daemon.acquire()
-    waiting = threading.Timer(2.0, daemon.release)
+    waiting = threading.Timer(1.0, daemon.release)
     waiting.start()
     assert machine.arbiter("launch", "tiny").code == 0
     waiting.join()

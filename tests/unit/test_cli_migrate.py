@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_world import Machine
+from cli_world import NO_PROVIDER, Machine
 
+from arbiter.cli import working
 from arbiter.clock import SystemClock
 from arbiter.domain import Purchase
 from arbiter.errors import GatewayError
@@ -18,15 +19,15 @@ from arbiter.gateway.envoy import EnvoyGateway
 from arbiter.store import journal
 from arbiter.testing import priced
 
-QUIET = "[providers.aws]\nenabled = false\n[providers.azure]\nenabled = false\n"
 CALM = "[policy]\nmax_spares = 0\n"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    monkeypatch.setattr(working, "PAUSE_S", 0.05)
     made = Machine(tmp_path)
     made.clock = SystemClock()  # type: ignore[assignment]
-    made.settings(QUIET + CALM)
+    made.settings(NO_PROVIDER + CALM)
     made.sells(
         "aws",
         [

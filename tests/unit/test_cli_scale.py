@@ -6,24 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_world import Machine
+from cli_world import NO_PROVIDER, Machine
 
+from arbiter.cli import working
 from arbiter.clock import SystemClock
 from arbiter.domain import Purchase, Service
 from arbiter.executors.local import LocalExecutor
 from arbiter.store import fleet, journal
 from arbiter.testing import priced
 
-QUIET = (
-    "[policy]\nmax_spares = 0\n"
-    "[providers.aws]\nenabled = false\n[providers.azure]\nenabled = false\n"
-)
+QUIET = "[policy]\nmax_spares = 0\n" + NO_PROVIDER
 NEVER = "mon-sun 00:00-24:00 UTC = 2"
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """Prices of this minute, no provider to ask, and no replica left at the end."""
+    monkeypatch.setattr(working, "PAUSE_S", 0.05)
     made = Machine(tmp_path)
     made.clock = SystemClock()  # type: ignore[assignment]
     made.settings(QUIET)
