@@ -27,6 +27,7 @@ from arbiter.errors import (
     Unreachable,
 )
 from arbiter.provider import ProviderSettings
+from arbiter_providers._http_words import brief, host_of, retry_after, shown
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -238,7 +239,7 @@ class Http:
 
     def _persist(self, url: str, attempt: Callable[[], _T | _Again]) -> _T:
         """Repeat an attempt until it answers, or patience ends."""
-        host = _host(url)
+        host = host_of(url)
         if host in self._dead:
             raise self._dead[host]
         began = self._clock.now()
@@ -282,7 +283,7 @@ class Http:
         deadline = time.monotonic() + self._timeout_s
         try:
             with self._connected().stream(method, url, **request) as response:
-                self._answered.add(_host(url))
+                self._answered.add(host_of(url))
                 if not response.is_success:
                     return self._refused(response, url)
                 body = self._body(response, url, deadline)
@@ -303,7 +304,7 @@ class Http:
             return self._broken(error, url)
         except httpx.InvalidURL as error:
             raise BadAnswer(f"{self._provider}: {shown(url)} is not a URL: {error}") from error
-        self._answered.add(_host(url))
+        self._answered.add(host_of(url))
         if response.is_success or response.status_code == 304:
             return response
         try:
@@ -345,11 +346,11 @@ class Http:
             text = f"{self._provider}: the endpoint {shown(url)} is not an http or https URL"
             raise BadAnswer(text, f"correct providers.{self._provider}.endpoint") from error
         if isinstance(error, httpx.DecodingError | httpx.TooManyRedirects):
-            raise BadAnswer(f"{self._provider}: {shown(url)}: {_brief(error)}") from error
+            raise BadAnswer(f"{self._provider}: {shown(url)}: {brief(error)}") from error
         if isinstance(error, httpx.TimeoutException):
             text = f"{self._provider}: no answer from {shown(url)} within {self._timeout_s:g} s"
             return _Again(_TROUBLE_S, Unreachable(text))
-        text = f"{self._provider}: {shown(url)} cannot be reached: {_brief(error)}"
+        text = f"{self._provider}: {shown(url)} cannot be reached: {brief(error)}"
         first = _REFUSED_S if isinstance(error, httpx.ConnectError) else _TROUBLE_S
         return _Again(first, Unreachable(text))
 
@@ -409,49 +410,3 @@ def _certificates() -> SSLContext:
     import httpx
 
     return httpx.create_ssl_context()
-
-
-def retry_after(header: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for, from its seconds or its HTTP date.
-
-    None where there is no header, or none that can be read.
-    """
-    if header is None:
-        return None
-    from email.utils import parsedate_to_datetime
-
-    text = header.strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        until = parsedate_to_datetime(text)
-        return max(0.0, (until - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-def shown(url: str) -> str:
-    """A URL as it may be shown: without user, password, query and fragment."""
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "a malformed URL"
-    start = f"{parts.scheme}://" if parts.scheme else ""
-    return f"{start}{parts.hostname or ''}{port}{parts.path}"
-
-
-def _host(url: str) -> str:
-    from urllib.parse import urlsplit
-
-    try:
-        return urlsplit(url).netloc
-    except ValueError:
-        return url
-
-
-def _brief(error: Exception) -> str:
-    text = str(error).splitlines()
-    return text[0][:120] if text and text[0] else type(error).__name__

@@ -17,7 +17,8 @@ from arbiter.errors import (
 )
 from arbiter.provider import ProviderSettings
 from arbiter.testing import NOWHERE, FakeClock
-from arbiter_providers._http import Http, Rejected, retry_after, shown
+from arbiter_providers._http import Http, Rejected
+from arbiter_providers._http_words import retry_after, shown
 
 SETTINGS = ProviderSettings(timeout_s=5.0, max_attempts=4)
 
