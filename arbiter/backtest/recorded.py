@@ -14,7 +14,7 @@ from arbiter.backtest.markets import Change, Market, MarketError
 from arbiter.backtest.view import Zone
 from arbiter.domain import Place, Purchase
 from arbiter.prices import chosen
-from arbiter.prices.question import Question
+from arbiter.prices.question import Question, Window
 from arbiter.prices.steps import weighted
 from arbiter.sovereignty import Allowed, judge
 
@@ -63,6 +63,28 @@ def recorded(
         ArbiterError: nothing that fits is recorded in the window.
     """
     question = replace(question, currency="USD", per="instance")
+    eligible = _eligible(asked, policies, not_launchable)
+    spot = chosen.choose(asked, replace(question, purchase=Purchase.SPOT))
+    stood = set(spot.steps.line.tolist())
+    usable = [n for n, one in enumerate(spot.lines) if n in stood and eligible(one)]
+    kind, kinds = _commonest([_kind(spot.lines[n]) for n in usable])
+    lines = [n for n in usable if _kind(spot.lines[n]) == kind]
+    on_demand = _on_demand(asked, question, kind, eligible)
+    unknown = _unknown(spot, lines, question.window.seconds)
+    assumed = _assumed(kind, len(lines), kinds, on_demand, unknown)
+    about = [spot.lines[line] for line in lines]
+    return Recorded(
+        replace(_market(kind, spot, lines, question.window, on_demand), notes=assumed),
+        tuple(asked.atlas.place(one.provider, one.region) for one in about),
+        tuple(one.tier for one in about),
+        assumed,
+    )
+
+
+def _eligible(
+    asked: chosen.Market, policies: Sequence[Policy], not_launchable: Mapping[str, str]
+) -> Callable[[Line], bool]:
+    """Whether at least one of the policies may go where a series is from."""
 
     def eligible(line: Line) -> bool:
         blocked = line.provider in not_launchable
@@ -75,42 +97,45 @@ def recorded(
             for policy in policies
         )
 
-    spot = chosen.choose(asked, replace(question, purchase=Purchase.SPOT))
-    stood = set(spot.steps.line.tolist())
-    usable = [n for n, one in enumerate(spot.lines) if n in stood and eligible(one)]
-    kinds = Counter(_kind(spot.lines[n]) for n in usable)
-    if not kinds:
+    return eligible
+
+
+def _commonest(kinds: Sequence[Kind]) -> tuple[Kind, int]:
+    """The kind with the most series, of equals the first by name, and how many kinds there are."""
+    counts = Counter(kinds)
+    if not counts:
         raise MarketError(
             "no recorded spot series may be used under the policy",
             "see why: arbiter offers --spot --refused",
         )
-    kind = max(sorted(kinds), key=lambda one: kinds[one])
-    lines = [n for n in usable if _kind(spot.lines[n]) == kind]
-    on_demand = _on_demand(asked, question, kind, eligible)
-    begin, seconds = question.window.begin, question.window.seconds // TICK_S * TICK_S
-    zones, changes = [], []
+    return max(sorted(counts), key=lambda one: counts[one]), len(counts)
+
+
+def _unknown(spot: Chosen, lines: Sequence[int], seconds: int) -> float:
+    """Share of the hours of these series in which no price stood."""
+    priced = int(spot.steps.seconds[np.isin(spot.steps.line, lines)].sum())
+    return 1 - priced / (seconds * len(lines))
+
+
+def _market(
+    kind: Kind, spot: Chosen, lines: Sequence[int], window: Window, on_demand: int
+) -> Market:
+    """A zone for each of these series."""
+    begin, seconds = window.begin, window.seconds // TICK_S * TICK_S
+    about = [spot.lines[line] for line in lines]
+    changes: list[Change] = []
     for number, line in enumerate(lines):
-        about = spot.lines[line]
-        zones.append(_zone(about))
         changes += _changes(number, spot, line, begin, seconds)
-    market = Market(
+    return Market(
         name=f"recorded {kind[0]} x{kind[1]}",
-        provider=", ".join(sorted({spot.lines[line].provider for line in lines})),
+        provider=", ".join(sorted({one.provider for one in about})),
         start=datetime.fromtimestamp(begin, UTC),
         seconds=seconds,
         tick_s=TICK_S,
         on_demand_micros=on_demand,
-        zones=tuple(zones),
+        zones=tuple(map(_zone, about)),
         changes=tuple(sorted(changes)),
     )
-    places = tuple(
-        asked.atlas.place(spot.lines[line].provider, spot.lines[line].region) for line in lines
-    )
-    tiers = tuple(spot.lines[line].tier for line in lines)
-    priced = int(spot.steps.seconds[np.isin(spot.steps.line, lines)].sum())
-    unknown = 1 - priced / (question.window.seconds * len(lines))
-    assumed = _assumed(kind, len(lines), len(kinds), on_demand, unknown)
-    return Recorded(replace(market, notes=assumed), places, tiers, assumed)
 
 
 def _assumed(

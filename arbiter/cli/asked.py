@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from arbiter.calibration import ESTIMATE, Evidence, Rates
-from arbiter.cli.context import degraded, policy_at, quick_standing
+from arbiter.cli.context import Standing, degraded, policy_at, quick_standing
 from arbiter.domain import Offer, Quote, RefusedOffer
 from arbiter.errors import UnknownName
 from arbiter.launchable import not_launchable
@@ -94,38 +94,12 @@ def ask(
     kinds = None
     if only_count and profile is not None and gpu is None and purchase is None:
         kinds = Kinds(*kind_rules(profile, policy, blocked))
-    standing = quick_standing(settings, app.atlas, kinds)
+    standing, now = quick_standing(settings, app.atlas, kinds), app.now()
     wanted = _Wanted(_gpu(gpu, standing.quotes), purchase)
-    now = app.now()
-    rows: list[Row]
     if profile is None:
-        listed = list_offers(
-            now, standing.quotes, policy, not_launchable=blocked, refusals=standing.refusals
-        )
-        marks = listed.marks
-        rows = [
-            (quote, None, None, marks.get(quote.offer.key, ()) if marks else (), ESTIMATE)
-            for quote in listed.quotes
-            if wanted(quote.offer)
-        ]
-        refused = listed.refused
+        rows, refused = _listed(now, standing, policy, blocked, wanted)
     else:
-        sifted = sift(
-            now,
-            standing.quotes,
-            profile,
-            policy,
-            not_launchable=blocked,
-            refusals=standing.refusals,
-            rates=standing.rates,
-            demand=demand_per_replica(profile),
-        )
-        rows = [
-            (one.quote, one.usd_per_mtok, one.tokens_per_s, one.marks, one.evidence)
-            for one in sifted.candidates
-            if wanted(one.quote.offer)
-        ]
-        refused = sifted.refused
+        rows, refused = _sifted(now, standing, profile, policy, blocked, wanted)
     return Asked(
         now,
         profile,
@@ -137,6 +111,53 @@ def ask(
         settings.simulated,
         standing.rates,
     )
+
+
+def _listed(
+    now: datetime,
+    standing: Standing,
+    policy: Policy,
+    blocked: Mapping[str, str],
+    wanted: Callable[[Offer], bool],
+) -> tuple[list[Row], Sequence[RefusedOffer]]:
+    """What may be used and what is refused, without a model in mind."""
+    listed = list_offers(
+        now, standing.quotes, policy, not_launchable=blocked, refusals=standing.refusals
+    )
+    marks = listed.marks
+    rows: list[Row] = [
+        (quote, None, None, marks.get(quote.offer.key, ()) if marks else (), ESTIMATE)
+        for quote in listed.quotes
+        if wanted(quote.offer)
+    ]
+    return rows, listed.refused
+
+
+def _sifted(
+    now: datetime,
+    standing: Standing,
+    profile: Profile,
+    policy: Policy,
+    blocked: Mapping[str, str],
+    wanted: Callable[[Offer], bool],
+) -> tuple[list[Row], Sequence[RefusedOffer]]:
+    """What may be used and what is refused, for a model."""
+    sifted = sift(
+        now,
+        standing.quotes,
+        profile,
+        policy,
+        not_launchable=blocked,
+        refusals=standing.refusals,
+        rates=standing.rates,
+        demand=demand_per_replica(profile),
+    )
+    rows: list[Row] = [
+        (one.quote, one.usd_per_mtok, one.tokens_per_s, one.marks, one.evidence)
+        for one in sifted.candidates
+        if wanted(one.quote.offer)
+    ]
+    return rows, sifted.refused
 
 
 class _Wanted:
