@@ -42,7 +42,7 @@ from arbiter.profiles import Profile
 from arbiter.sentences import sentence
 from arbiter.sovereignty import Refused, judge
 from arbiter.spot.beliefs import Beliefs
-from arbiter.standing import Standing
+from arbiter.standing import Standing, Wish
 from arbiter.steps import Steps
 from arbiter.variants import at_quality
 from arbiter.wishes import Wishes
@@ -334,18 +334,28 @@ def _mix(
     waiting = [replica for replica in silent if replica.cluster not in replaced]
     wishes = Wishes(standing, policy, beliefs)
     for wish in wishes.all():
-        if wish.candidate is None and wish.replica is not None:
-            steps.end(wish.replica, wish.reason)
-        elif wish.candidate is not None and wish.for_money and wish.replica is not None:
-            old = wish.replica.cluster
-            steps.launch(wish.candidate, wish.reason, old, for_money=True, expected=wish.expected)
-        elif wish.candidate is not None and waiting:
-            old = waiting.pop(0).cluster
-            reason = f"{old} stopped answering"
-            steps.launch(wish.candidate, reason, old, expected=wish.expected)
-        elif wish.candidate is not None:
-            steps.launch(wish.candidate, wish.reason, expected=wish.expected)
+        _grant(steps, wish, waiting)
     return wishes.cost_share(running)
+
+
+def _grant(steps: Steps, wish: Wish, waiting: list[Replica]) -> None:
+    """Add the step that is wished; a launch takes the place of what is silent before all else.
+
+    Args:
+        waiting: silent replicas whose place nothing takes yet; what is taken is removed.
+    """
+    if wish.candidate is None:
+        if wish.replica is not None:
+            steps.end(wish.replica, wish.reason)
+    elif wish.for_money and wish.replica is not None:
+        old = wish.replica.cluster
+        steps.launch(wish.candidate, wish.reason, old, for_money=True, expected=wish.expected)
+    elif waiting:
+        old = waiting.pop(0).cluster
+        reason = f"{old} stopped answering"
+        steps.launch(wish.candidate, reason, old, expected=wish.expected)
+    else:
+        steps.launch(wish.candidate, wish.reason, expected=wish.expected)
 
 
 def _silent(now: datetime, policy: Policy, kept: Sequence[Replica]) -> list[Replica]:
