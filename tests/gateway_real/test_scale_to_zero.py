@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cli_world import Machine
+from cli_world import NO_PROVIDER, Machine
 from gateway_client import KEY, clients, until
 
 from arbiter.clock import SystemClock
@@ -28,19 +28,16 @@ pytestmark = pytest.mark.anyio
 PATIENCE_S = 120.0
 SETTINGS = """
 [daemon]
-tick_s = 1
+tick_s = 0.5
 [scaling]
-up_s = 3
-down_s = 5
+up_s = 2
+down_s = 3
 [policy]
 max_spares = 0
 [gateway]
 enabled = true
 port = {port}
 state_dir = "{state}"
-[providers]
-aws.enabled = false
-azure.enabled = false
 """
 
 
@@ -53,8 +50,7 @@ class World:
         self.gateway = EnvoyGateway(folder / "gateway", lambda: [KEY], port=port)
         self.base = self.gateway.endpoint("chat")
         everything = self.machine.toml.read_text().replace("gateway.enabled = false\n", "")
-        off = "".join(f"{name}.enabled = false\n" for name in _others())
-        text = SETTINGS.format(port=port, state=folder / "gateway") + off
+        text = SETTINGS.format(port=port, state=folder / "gateway") + NO_PROVIDER
         self.machine.toml.write_text(everything + text)
         self.machine.sells(
             "aws",
@@ -113,12 +109,6 @@ class World:
         return self.target() == 0 and self.replicas() == []
 
 
-def _others() -> list[str]:
-    from arbiter import registry
-
-    return [name for name in registry.names() if name not in ("aws", "azure")]
-
-
 @pytest.fixture
 def world(
     envoy: Path,
@@ -170,7 +160,7 @@ async def test_load_more_idleness_zero_and_the_first_request_again(world: World)
     launched = await asyncio.to_thread(
         world.machine.arbiter,
         *("launch", "tiny", "--name", "chat", "--min", "0", "--max", "3"),
-        *("--requests-per-replica", "2", "--idle", "8s", "--hold", "2m"),
+        *("--requests-per-replica", "2", "--idle", "4s", "--hold", "2m"),
     )
     assert launched.code == 0, launched.err
     await until(lambda: world.answering() == 1, PATIENCE_S)
@@ -205,7 +195,7 @@ async def test_a_service_without_a_hold_is_woken_by_a_503(world: World) -> None:
     world.start()
     launched = await asyncio.to_thread(
         world.machine.arbiter,
-        *("launch", "tiny", "--name", "chat", "--min", "0", "--max", "2", "--idle", "6s"),
+        *("launch", "tiny", "--name", "chat", "--min", "0", "--max", "2", "--idle", "3s"),
     )
     assert launched.code == 0, launched.err
     await until(world.is_at_zero, PATIENCE_S)
