@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -80,12 +81,16 @@ class Wish:
 
 def up_to(now: datetime, machines: Sequence[Replica], beliefs: Beliefs) -> Beliefs:
     """The beliefs at this instant, with what our own machines show."""
+    spot = [
+        one
+        for one in machines
+        if one.offer.purchase is Purchase.SPOT and one.state is ReplicaState.HEALTHY
+    ]
+    ours = Counter(pool_of(one.offer) for one in spot)
     events, at = [], now.timestamp()
-    for one in machines:
-        if one.offer.purchase is Purchase.SPOT and one.state is ReplicaState.HEALTHY:
-            pool, group = pool_of(one.offer), group_of(one.offer)
-            since = (one.healthy_at or one.launched_at).timestamp()
-            events.append(Event(since, pool, group, Happened.GAVE))
-            events.append(Event(at, pool, group, Happened.STANDS))
+    for one in spot:
+        pool, group = pool_of(one.offer), group_of(one.offer)
+        since = (one.healthy_at or one.launched_at).timestamp()
+        events += [Event(when, pool, group, Happened.STANDS, ours[pool]) for when in (since, at)]
     events.sort(key=attrgetter("at", "pool"))
     return faded(learn(beliefs, events), at)
