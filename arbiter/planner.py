@@ -280,10 +280,10 @@ def _shrink(steps: Steps, fleet: Fleet, policy: Policy, kept: list[Replica]) -> 
     for replica in sorted(standing, key=dispensable)[:surplus]:
         steps.end(replica, "fewer replicas were ordered")
         kept.remove(replica)
-        beside = (other for other in kept if other.cluster == replica.hedged_by)
-        for newcomer in [*beside, *(one for one in kept if one.replaces == replica.cluster)]:
-            steps.terminate(newcomer, "what it was to replace is gone")
-            kept.remove(newcomer)
+        for newcomer in [*kept]:
+            if newcomer.cluster == replica.hedged_by or newcomer.replaces == replica.cluster:
+                steps.terminate(newcomer, "what it was to replace is gone")
+                kept.remove(newcomer)
 
 
 def _mix(

@@ -12,7 +12,7 @@ from math import exp
 from operator import attrgetter
 from typing import NamedTuple
 
-from arbiter.spot.beliefs import Pool, age_at, hazard, losses_within, room_seen
+from arbiter.spot.beliefs import UNSEEN_H, Pool, age_at, hazard, losses_within, room_seen
 from arbiter.spot.mix import Risk
 from arbiter.spot.probes import wait_s
 from arbiter.spot.situation import ON_DEMAND, Held, Offered, Situation, counted, place_of
@@ -178,8 +178,19 @@ class Places:
         """Probability of a loss within the time that a hole lasts, some hours from now."""
         if hole_h <= 0:
             return 0.0
-        expected = losses_within(pool, self._factors, name, held, self._s.now, hole_h, after_h)
-        return 1.0 - exp(-expected)
+        span_h = self._span_h(pool, name, hole_h)
+        expected = losses_within(pool, self._factors, name, held, self._s.now, span_h, after_h)
+        return 1.0 - exp(-expected * hole_h / span_h)
+
+    def _span_h(self, pool: Pool, name: str, hole_h: float) -> float:
+        """Hours whose mean losses are those that count.
+
+        Where nobody can ask, only a machine there shows that a pool grows old. One that may be of
+        any age is then judged by a stay, or it would be left alone for ever.
+        """
+        s = self._s
+        watched = s.probing or name in self._counts or age_at(pool, s.now) < UNSEEN_H
+        return hole_h if watched else max(hole_h, s.tuning.unseen_stay_h)
 
     def _on_demand(self) -> None:
         self.risks[ON_DEMAND] = risk = Risk(1.0, 0.0)

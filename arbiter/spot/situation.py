@@ -19,6 +19,8 @@ class Tuning:
     Attributes:
         add, drop: on-demand hours per hour that a launch, or an end, must at least be worth.
         stay_h: longest stay that is counted on, hours: prices and needs change, too.
+        unseen_stay_h: hours over which a pool's losses are averaged that nobody can ask, and that
+            nothing was heard of for long.
         up_probe_s: seconds after which a pool with room, and none of ours, is asked again.
         room_probe_s: the same of one with room beyond ours.
         down_probe_min_s, down_probe_max_s, down_share: one that refused is asked again after
@@ -28,6 +30,7 @@ class Tuning:
     add: float = 0.03
     drop: float = 0.03
     stay_h: float = 3.0
+    unseen_stay_h: float = 6.0
     up_probe_s: float = 600.0
     room_probe_s: float = 120.0
     down_probe_min_s: float = 180.0

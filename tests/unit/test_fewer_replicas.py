@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from arbiter.domain import ActionKind, Purchase, Replica
+from arbiter.domain import ActionKind, Purchase, Replica, ReplicaState
 from arbiter.planner import plan
 from arbiter.policy import Policy
 from tests.unit.fleets import NOW, fleet, offer, on_demand, replica, service
@@ -46,3 +46,14 @@ def test_at_zero_everything_goes_and_what_answers_is_drained() -> None:
     rested = plan(NOW, [on_demand("0.9")], fleet(order=replace(order, generation=4)), POLICY)
     assert rested.actions == ()
     assert rested.sentence == "chat: kept nothing, for 0 replicas are wanted"
+
+
+def test_what_stood_beside_a_slow_launch_goes_with_it() -> None:
+    slow, beside = (
+        replace(young(number), state=ReplicaState.LAUNCHING, healthy_at=None) for number in (1, 2)
+    )
+    slow = replace(slow, hedged_by=beside.cluster)
+    beside = replace(beside, replaces=slow.cluster)  # it is named twice, and ended once
+    machines = fleet(slow, beside, young(3), order=service(1))
+    made = plan(NOW, [on_demand("0.9")], machines, replace(POLICY, max_spares=0))
+    assert sorted(action.cluster for action in made.actions) == [slow.cluster, beside.cluster]

@@ -53,6 +53,22 @@ def test_the_first_machine_is_launched_where_it_is_cheapest() -> None:
     assert done(next_step(situation(), frozenset({"cheap"}))) == ("launch", "dear")
 
 
+def test_a_pool_that_nobody_can_watch_is_judged_by_a_stay_there() -> None:
+    """Its losses of the next minutes would be too many, and always will be: no one sees it age."""
+    slow = CHEAP._replace(cold_h=0.3)
+    bought = situation([ready(1, None)], [slow], Beliefs(), on_demand_cold_h=0.3, probing=False)
+    assert done(next_step(bought)) == ("launch", "cheap")
+    one_moment = Tuning(unseen_stay_h=0.0)
+    assert next_step(replace(bought, tuning=one_moment)) is None
+
+
+def test_a_pool_that_was_full_lately_is_not_judged_by_a_stay() -> None:
+    slow = CHEAP._replace(cold_h=0.3)
+    full = learn(Beliefs(), [Event(NOW - 2 * HOUR, "cheap", "west", Happened.REFUSED)])
+    bought = situation([ready(1, None)], [slow], full, on_demand_cold_h=0.3, probing=False)
+    assert next_step(bought) is None
+
+
 def test_a_young_cheap_pool_loses_against_an_old_one_that_is_a_little_dearer() -> None:
     beliefs = learn(up(FAR), [*(
         Event(NOW, "cheap", "west", kind) for kind in (Happened.REFUSED, Happened.GAVE)
