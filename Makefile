@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 demo: install  ## the whole job on a recorded market, with servers on loopback
 	$(BIN)/arbiter demo
 
-WORKERS ?= 3  # tests side by side: many of them wait
+WORKERS ?= 2  # tests side by side
 
 test: install  ## every test that this machine can run
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -m 'not e2e'

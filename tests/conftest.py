@@ -64,18 +64,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(NothingMissing())
 
 
-ONE_AFTER_THE_OTHER = (frozenset({"gateway_real", "e2e"}), frozenset({"chaos", "packaging"}))
-"""Folders whose tests would take the machine from each other, were all to run side by side."""
-LONGEST_FIRST = (*ONE_AFTER_THE_OTHER, {"store"}, {"providers"}, {"property"})
+ONE_AFTER_THE_OTHER = frozenset({"chaos", "e2e", "gateway_real", "packaging"})
+"""Folders whose tests would take the machine from each other, were they to run side by side."""
+LONGEST_FIRST = (ONE_AFTER_THE_OTHER, {"store"}, {"providers"}, {"property"})
 """With several workers: what takes longest must not be what all wait for in the end."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several workers (`-n`), a file stays with one of them, and so do the heavy folders."""
     for item in items:
-        rank = _rank(item)
-        heavy = rank < len(ONE_AFTER_THE_OTHER)
-        item.add_marker(pytest.mark.xdist_group(f"heavy {rank}" if heavy else str(item.path)))
+        heavy = _rank(item) == 0
+        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else str(item.path)))
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)  # groups are begun in this order
 
