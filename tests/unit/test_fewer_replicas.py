@@ -50,10 +50,10 @@ def test_at_zero_everything_goes_and_what_answers_is_drained() -> None:
 
 def test_what_stood_beside_a_slow_launch_goes_with_it() -> None:
     slow, beside = (
-        replace(young(number), state=ReplicaState.LAUNCHING, healthy_at=None) for number in (1, 2)
+        replace(young(number), state=ReplicaState.LAUNCHING, launched_at=NOW, healthy_at=None)
+        for number in (1, 2)
     )
     slow = replace(slow, hedged_by=beside.cluster)
     beside = replace(beside, replaces=slow.cluster)  # it is named twice, and ended once
-    machines = fleet(slow, beside, young(3), order=service(1))
-    made = plan(NOW, [on_demand("0.9")], machines, replace(POLICY, max_spares=0))
+    made = plan(NOW, [on_demand("0.9")], fleet(slow, beside, order=service(0)), POLICY)
     assert sorted(action.cluster for action in made.actions) == [slow.cluster, beside.cluster]
