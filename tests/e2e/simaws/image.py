@@ -42,7 +42,8 @@ Subsystem sftp internal-sftp
 
 BAKE = f"""\
 set -e
-export HOME=/home/ubuntu UV_LINK_MODE=copy SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+export HOME=/home/ubuntu UV_CACHE_DIR=/home/ubuntu/.cache/uv UV_LINK_MODE=copy
+export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 cd
 uv=/home/ubuntu/.local/bin/uv
 $uv venv -q --seed skypilot-runtime --python /usr/bin/python3
