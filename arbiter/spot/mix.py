@@ -11,7 +11,7 @@ regions lose independently, and on demand loses nothing. With L machines lost of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from arbiter.spot.regional import (
@@ -152,7 +152,7 @@ class Mix:
         before = self.counts.get(pool, 0)
         if before:
             missing = self._missing_with(pool, risk, before, before + by)
-        elif risk.region and risk.region in self.regions:
+        elif risk.region in self.regions:
             missing = self._with_a_pool_beside(risk.region, risk.at(1))
         else:
             base, slope = self._with_a_new_pool()
@@ -165,15 +165,7 @@ class Mix:
         missing = self._mean - _mean(before, risk.at(before)) + _mean(after, loss) - spare
         if spare <= 0:
             return missing
-        if self._mates(pool):
-            return missing + _left_over(self._few_with(pool, after, spare), spare)
-        others = self._others(pool, spare)
-        if not after or not loss:
-            return missing + _left_over(others, spare)
-        all_ = loss * whole(after)
-        missing += (1.0 - loss) * _left_over(others, spare)
-        missing += all_ * _left_over(others, spare - after)
-        return missing + (loss - all_) * _left_over(others, spare - 1)
+        return missing + _left_over(self._few_with(pool, after, spare), spare)
 
     def _with_a_new_pool(self) -> tuple[float, float]:
         """(base, slope): base + slope x loss replicas miss with one machine in a new region.
@@ -251,76 +243,59 @@ class Mix:
             self._few = self._made_anew(max(length, self._spare + 1))
         return self._few
 
-    def _made_anew(self, length: int, pool: str = "", region: str = "") -> list[float]:
-        """The distribution of all, or without a pool, or without a region."""
+    def _made_anew(self, length: int, leaving_out: str = "") -> list[float]:
+        """The distribution of all regions, or of all but one."""
         few = [1.0] + [0.0] * (length - 1)
-        for place, pools in self.regions.items():
-            if place and place == region:
-                continue
-            exposed = [self._exposed(one) for one in pools if one != pool]
-            if place and len(exposed) > 1:
-                few = combined(few, together(exposed, length))
-            else:
-                for one in exposed:
-                    few = joined(few, *one)
+        for region, pools in self.regions.items():
+            if region != leaving_out:
+                few = _with_region(few, [self._exposed(pool) for pool in pools])
         return few
 
     @property
     def regions(self) -> Mapping[str, list[str]]:
-        """The pools that may lose machines of ours, by their region."""
+        """The pools that may lose machines of ours, by region; one that has none is its own."""
         if self._regions is None:
             self._regions = {}
             for pool, count in self.counts.items():
                 risk = self._risks[pool]
                 if risk.at(count):
-                    self._regions.setdefault(risk.region, []).append(pool)
+                    self._regions.setdefault(risk.region or pool, []).append(pool)
         return self._regions
 
     def _exposed(self, pool: str) -> Exposed:
         count = self.counts[pool]
         return Exposed(count, self._risks[pool].at(count))
 
-    def _mates(self, pool: str) -> list[str]:
-        """The other pools of its region that may lose machines of ours."""
-        region = self._risks[pool].region
-        return [one for one in self.regions.get(region, ()) if one != pool] if region else []
-
     def _few_with(self, pool: str, count: int, length: int) -> list[float]:
         """The distribution with so many machines in a pool."""
         risk = self._risks[pool]
-        loss = risk.at(count)
-        own = [Exposed(count, loss)] if count and loss else []
-        mates = self._mates(pool)
-        if not mates:
-            few = self._others(pool, length) if pool in self.counts else self._distribution(length)
-            return joined(few, *own[0]) if own else few
-        exposed = [*map(self._exposed, mates), *own]
-        few = self._elsewhere(risk.region, length)
-        if len(exposed) == 1:
-            return joined(few, *exposed[0])
-        return combined(few[:length], together(exposed, length))
+        region, loss = risk.region or pool, risk.at(count)
+        exposed = [self._exposed(one) for one in self.regions.get(region, ()) if one != pool]
+        if count and loss:
+            exposed.append(Exposed(count, loss))
+        return _with_region(self._elsewhere(region, length)[:length], exposed)
 
     def _elsewhere(self, region: str, length: int) -> list[float]:
         """The distribution of what the pools of all other regions lose."""
+        if region not in self.regions:
+            return self._distribution(length)
         known = self._rest.get(region, [])
         if len(known) < length:
             few = self._distribution(length)
             here = together([self._exposed(pool) for pool in self.regions[region]], len(few))
             if here[0] < 1.0 - UNSTABLE:
-                known = self._made_anew(len(few), region=region)
+                known = self._made_anew(len(few), region)
             else:
                 known = parted(few, here)
             self._rest[region] = known
         return known
 
-    def _others(self, pool: str, length: int) -> list[float]:
-        """The distribution of what all pools but this one, alone in its region, lose."""
-        loss = self._risks[pool].at(self.counts[pool])
-        if not loss:
-            return self._distribution(length)
-        if loss > UNSTABLE:
-            return self._made_anew(length, pool)
-        return _parted(self._distribution(length), self.counts[pool], loss)
+
+def _with_region(few: list[float], pools: Sequence[Exposed]) -> list[float]:
+    """The distribution of what is lost elsewhere, and in a region."""
+    if not pools:
+        return few
+    return joined(few, *pools[0]) if len(pools) == 1 else combined(few, together(pools, len(few)))
 
 
 def _left_over(few: list[float], spare: int) -> float:
@@ -333,18 +308,3 @@ def _mean(count: int, loss: float) -> float:
     if count == 1:
         return loss
     return loss * (1.0 + whole(count) * (count - 1)) if count else 0.0
-
-
-def _parted(few: list[float], count: int, loss: float) -> list[float]:
-    """The distribution when the pool is taken away: `joined` backwards. Stable for loss < 1/2."""
-    all_ = whole(count) * loss if count > 1 else 0.0
-    one = loss - all_
-    stays = 1.0 - loss
-    parted: list[float] = []
-    for lost, here in enumerate(few):
-        if lost:
-            here -= one * parted[lost - 1]
-        if all_ and lost >= count:
-            here -= all_ * parted[lost - count]
-        parted.append(here / stays)
-    return parted
