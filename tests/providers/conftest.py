@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from loopback import SHARED, LoopbackServer, Request
+from loopback_http import Quiet, listening
 
 
 @pytest.fixture
 def server() -> Iterator[LoopbackServer]:
     """A server on a free port, stopped after the test."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)
@@ -39,18 +39,11 @@ def server() -> Iterator[LoopbackServer]:
 
         do_POST = do_PUT = do_DELETE = do_GET
 
-        def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening.daemon_threads = True
-    running = LoopbackServer(f"http://127.0.0.1:{listening.server_address[1]}")
-    thread = threading.Thread(target=listening.serve_forever, args=(0.02,))
-    thread.start()
-    yield running
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    answering = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    answering.daemon_threads = True
+    with listening(answering) as url:
+        running = LoopbackServer(url)
+        yield running
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from ready_database import ready_sqlite
 from sqlalchemy import select
 
 from arbiter.backfill import AT_MOST, NoHistory, backfill, backfill_once
@@ -58,13 +56,6 @@ def past(
 ) -> PastPrice:
     end = None if until_days_ago is None else clock.now() - until_days_ago * DAY
     return PastPrice(priced(usd=usd, **offer), clock.now() - days_ago * DAY, end)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
-    yield opened
-    opened.close()
 
 
 def recorded(store: Store) -> list[tuple[float, float, int]]:

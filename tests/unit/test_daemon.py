@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ready_database import ready_sqlite
 
 from arbiter.daemon import Daemon, enabled_providers, listen
 from arbiter.domain import Service
@@ -40,13 +39,6 @@ def eventually(condition: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.02)
     raise AssertionError("it did not come to be")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(ready_sqlite(tmp_path / "arbiter.db"))
-    yield store
-    store.close()
 
 
 def make(store: Store, folder: Path, *providers: FakeProvider, lines: list[str]) -> Daemon:

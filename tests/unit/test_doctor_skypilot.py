@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import pickle
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 import pytest
+from loopback_http import Quiet, listening
 
 from arbiter import doctor
 from arbiter.doctor import State
@@ -53,7 +53,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if find_spec("sky") is None:
         pytest.skip("needs SkyPilot: make install")
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
             answers = {"/api/health": HEALTHY, "/enabled_clouds": {}, "/api/get": DONE}
@@ -65,19 +65,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-    thread.start()
-    monkeypatch.setenv(
-        "SKYPILOT_API_SERVER_ENDPOINT", f"http://127.0.0.1:{running.server_address[1]}"
-    )
-    yield
-    running.shutdown()
-    thread.join()
-    running.server_close()
+    with listening(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        monkeypatch.setenv("SKYPILOT_API_SERVER_ENDPOINT", url)
+        yield
 
 
 @pytest.mark.usefixtures("server")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
+from loopback_http import Quiet, listening
 
 from arbiter.health import HttpHealthCheck, Probe
 
@@ -21,7 +21,7 @@ class Server(ThreadingHTTPServer):
     asked: dict[str, object]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Quiet):
     server: Server
 
     def do_GET(self) -> None:
@@ -36,21 +36,14 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.do_GET()
 
-    def log_message(self, *_args: object) -> None:
-        pass
-
 
 @contextmanager
 def serving(**answers: tuple[int, bytes]) -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Handler)
     server.answers = {"/" + path.replace("__", "/"): answer for path, answer in answers.items()}
     server.keys = {}
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(server):
+        yield server
 
 
 def listing(*models: str) -> bytes:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ready_database import ready_sqlite
 from sqlalchemy import event
 
 from arbiter import registry
@@ -21,13 +20,6 @@ from arbiter.settings import load_settings
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook, last_polls
 from arbiter.testing import FakeClock, FakeProvider, priced
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
-    yield opened
-    opened.close()
 
 
 def poll(

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
-from ready_database import ready_sqlite
 
 from arbiter.errors import ProviderError, RateLimited
 from arbiter.keeping import Keeping
@@ -42,13 +37,6 @@ class Remembering(FakeProvider):
                 PastPrice(priced(usd="0.60"), start + timedelta(days=1), now),
             ]
         )
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
-    yield opened
-    opened.close()
 
 
 def polled(store: Store, name: str, state: str = "ok") -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from fleets import offer
+from loopback_http import Quiet, listening
 
 from arbiter.domain import Purchase
 from arbiter.executors import watcher
@@ -34,7 +33,7 @@ class Metadata(ThreadingHTTPServer):
     headers: dict[str, str]
 
 
-class MetadataHandler(BaseHTTPRequestHandler):
+class MetadataHandler(Quiet):
     server: Metadata
 
     def do_PUT(self) -> None:
@@ -52,28 +51,13 @@ class MetadataHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_args: object) -> None:
-        pass
-
-
-@contextmanager
-def running(server: ThreadingHTTPServer) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
 
 @pytest.fixture
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
     server = Metadata(("127.0.0.1", 0), MetadataHandler)
     server.answers, server.headers = {}, {}
-    with running(server) as port:
-        monkeypatch.setenv("ARBITER_METADATA_URL", f"http://127.0.0.1:{port}")
+    with listening(server) as url:
+        monkeypatch.setenv("ARBITER_METADATA_URL", url)
         yield server
 
 
@@ -149,7 +133,9 @@ def test_the_health_check_hears_of_it_with_the_key_alone() -> None:
         "given_at": "2026-11-01T12:00:00+00:00",
         "takes_at": "2026-11-01T12:02:00Z",
     }
-    with running(serve(watch, 0, "the-key", "127.0.0.1")) as port:
+    server = serve(watch, 0, "the-key", "127.0.0.1")
+    port = server.server_port
+    with listening(server):
         endpoint = f"http://127.0.0.1:{port - 1}"  # nothing serves there: it is told all the same
         probe = {"c": Probe(endpoint, "tiny", watched=True)}
         told = HttpHealthCheck("the-key", 0.5).check(probe)["c"]

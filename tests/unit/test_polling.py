@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ready_database import ready_sqlite
 
 from arbiter.errors import RateLimited, Unreachable
 from arbiter.ingest import poll_providers
@@ -122,13 +119,6 @@ def test_a_restart_keeps_to_an_open_circuit_and_to_what_was_asked_for() -> None:
 
 
 # --- the poller -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
-    yield opened
-    opened.close()
 
 
 def noted(store: Store) -> Turn:

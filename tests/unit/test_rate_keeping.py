@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from http.server import ThreadingHTTPServer
 
 import pytest
-from ready_database import ready_sqlite
+from loopback_http import Quiet, listening
 
 from arbiter.rate_keeping import RateKeeping
 from arbiter.settings import RatesSettings, Settings
@@ -39,7 +37,7 @@ class Bank:
 def bank() -> Iterator[Bank]:
     bank = Bank()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             name = self.path.rpartition("/")[2]
             bank.asked.append(name)
@@ -49,24 +47,8 @@ def bank() -> Iterator[Bank]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    bank.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield bank
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(ready_sqlite(tmp_path / "arbiter.db"))
-    yield opened
-    opened.close()
+    with listening(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as bank.url:
+        yield bank
 
 
 def days_held(store: Store) -> int:

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
 import pytest
+from loopback_http import Quiet, listening
 
 from arbiter.counters import Counters, window
 from arbiter.demo.server import Options, Server
@@ -43,28 +44,18 @@ def plain(body: bytes, status: int = 200) -> Answer:
 
 @contextmanager
 def server(answer: Answer) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             answer(self)
 
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    class Quiet(ThreadingHTTPServer):
+    class Forgiving(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, *_args: object) -> None:
             pass
 
-    running = Quiet(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{running.server_port}"
-    finally:
-        running.shutdown()
-        thread.join()
-        running.server_close()
+    with listening(Forgiving(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 def read(url: str, within_s: float = 20.0) -> Counters | None:
