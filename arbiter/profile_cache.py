@@ -17,6 +17,7 @@ import msgspec
 from arbiter import __version__
 from arbiter.errors import ProfileError
 from arbiter.profiles import Profile, read_profile
+from arbiter.typed import convert, decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ def read_cached(path: Path, folder: Path) -> Profile:
     cache = folder / f"{path.stem}.json"
     try:
         text = path.read_text(encoding="utf-8")
-        cached = msgspec.json.decode(cache.read_bytes(), type=_Cached)
+        cached = decode(cache.read_bytes(), _Cached)
         if (cached.version, cached.text) == (__version__, text):
-            return msgspec.convert(cached.document, Profile)
+            return convert(cached.document, Profile)
     except (OSError, ValueError):  # none yet, or not ours: both msgspec's errors are ValueErrors
         pass
     return _read(path, cache)
@@ -53,7 +54,7 @@ def _read(path: Path, cache: Path) -> Profile:
     with contextlib.suppress(OSError, ValueError, ProfileError, strict_yaml.Unreadable):
         text = path.read_text(encoding="utf-8")
         document = strict_yaml.read(path).data
-        if msgspec.convert(document, Profile) == profile:  # the file may change as we read it
+        if convert(document, Profile) == profile:  # the file may change as we read it
             _write(cache, msgspec.json.encode(_Cached(__version__, text, document)))
     return profile
 

@@ -213,6 +213,7 @@ def read_profile(path: Path) -> Profile:
     import msgspec
 
     from arbiter import profile_checks, schema_errors, strict_yaml
+    from arbiter.typed import convert
 
     try:
         document = strict_yaml.read(path)
@@ -224,7 +225,7 @@ def read_profile(path: Path) -> Profile:
         *profile_checks.problems(document.data, path.stem),
     ]
     try:
-        profile = msgspec.convert(document.data, Profile)
+        profile = convert(document.data, Profile)
     except msgspec.ValidationError as error:
         found = schema_errors.type_problems(document.data, Profile)
         problems += found or [strict_yaml.Problem((), str(error))]

@@ -262,8 +262,10 @@ def _converted(data: Mapping[str, Any]) -> tuple[Settings | None, str | None]:
         return Settings(**data), None  # what a container sets: not worth msgspec's import
     import msgspec
 
+    from arbiter.typed import convert
+
     try:
-        return msgspec.convert(data, Settings), None
+        return convert(data, Settings), None
     except msgspec.ValidationError as error:
         return None, str(error)
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import msgspec
-
 from arbiter.chaos import load, worker
 from arbiter.chaos.arranger import Arranger
 from arbiter.chaos.faults import Fault, schedule
@@ -39,6 +37,7 @@ from arbiter.gateway.envoy import EnvoyGateway
 from arbiter.replay import replay
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
+from arbiter.typed import decode
 
 LOOK_S = 0.05
 SETTLE_S = 25.0
@@ -198,7 +197,7 @@ class _Run:
         os.waitpid(self._clients, 0)
         self._clients = None
         with suppress(FileNotFoundError):
-            self.outcomes = msgspec.json.decode(self._answers.read_bytes(), type=list[Outcome])
+            self.outcomes = decode(self._answers.read_bytes(), list[Outcome])
 
     def _until(self, holds: object) -> bool:
         assert callable(holds)

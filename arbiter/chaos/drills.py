@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from arbiter.assemble import make_routing
 from arbiter.chaos import load, worker
 from arbiter.chaos.load import OK, Outcome, ask
@@ -29,6 +27,7 @@ from arbiter.gateway.envoy import EnvoyGateway
 from arbiter.orders import Destination
 from arbiter.store import fleet, journal
 from arbiter.store.engine import Store
+from arbiter.typed import decode
 
 STREAMS = 64
 TOKENS = 24
@@ -150,7 +149,7 @@ class Drill:
             os.kill(self._clients, signal.SIGTERM)
             os.waitpid(self._clients, 0)
             self._clients = None
-            self.done.outcomes = msgspec.json.decode(self._answers.read_bytes(), type=list[Outcome])
+            self.done.outcomes = decode(self._answers.read_bytes(), list[Outcome])
         return self.done
 
     def clean_up(self) -> None:

@@ -24,6 +24,7 @@ from arbiter.profiles import Profile, load_profile
 from arbiter.regions import Atlas, load_atlas
 from arbiter.settings import FleetSettings, GatewaySettings, Settings
 from arbiter.sovereignty import Rule, Selection
+from arbiter.typed import decode
 
 SERVICE = "chat"
 MODEL = "tiny"
@@ -118,7 +119,7 @@ class World:
     def conditions(self) -> Conditions:
         """What is arranged now."""
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=Conditions)
+            return decode(self._file.read_bytes(), Conditions)
         except FileNotFoundError:
             return Conditions()
 

@@ -34,6 +34,7 @@ from arbiter.policy import Policy
 from arbiter.spot.beliefs import Beliefs
 from arbiter.store import fleet, parking
 from arbiter.store.tables import action, decision, event, meta
+from arbiter.typed import decode
 
 ORPHANS = "orphans"
 OPEN = (ActionState.INTENT.value, ActionState.SUBMITTED.value)
@@ -308,7 +309,7 @@ def inputs(connection: Connection, decision_id: str) -> Inputs:
             f"what decision {found.id} was made from is no longer kept, so it cannot be replayed",
             "to keep it longer, set retention.decisions_inputs_days",
         )
-    return msgspec.json.decode(zlib.decompress(packed), type=Inputs)
+    return decode(zlib.decompress(packed), Inputs)
 
 
 def add_event(
@@ -363,7 +364,7 @@ def owner(connection: Connection) -> str:
 
 def _action(row: RowMapping) -> ActionRow:
     return ActionRow(
-        msgspec.json.decode(row["body"], type=Action),
+        decode(row["body"], Action),
         row["decision_id"],
         ActionState(row["state"]),
         row["request_id"],
@@ -386,6 +387,6 @@ def _decision(connection: Connection, row: RowMapping) -> DecisionRow:
         row["sentence"],
         row["policy"],
         row["version"],
-        msgspec.json.decode(row["plan"], type=Plan),
+        decode(row["plan"], Plan),
         tuple(_action(one) for one in actions),
     )

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from arbiter.scaling import Load, Scaling
 from arbiter.store.tables import service_load
+from arbiter.typed import decode
 
 SEEN = timedelta(minutes=2)
 """A load that was last seen longer ago is not shown as the present one."""
@@ -21,7 +22,7 @@ def scaling_text(scaling: Scaling | None) -> str | None:
 
 def read_scaling(text: str | None) -> Scaling | None:
     """The order as it was stored."""
-    return None if text is None else msgspec.json.decode(text, type=Scaling)
+    return None if text is None else decode(text, Scaling)
 
 
 def loads(connection: Connection, service: str, now: datetime) -> list[Load]:

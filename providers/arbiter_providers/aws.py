@@ -28,6 +28,7 @@ from arbiter.provider import (
     Signal,
     Skip,
 )
+from arbiter.typed import decode
 from arbiter_providers import aws_account, aws_history, aws_on_demand, aws_signals, aws_spot
 from arbiter_providers._regions import european_regions
 from arbiter_providers._rows import not_json
@@ -260,6 +261,6 @@ def _decoded(body: Any) -> Any:
     if not isinstance(body, bytes | str):
         return body
     try:
-        return msgspec.json.decode(body)
+        return decode(body, object)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise not_json("aws: a page", body) from error

@@ -12,6 +12,7 @@ import msgspec
 from arbiter.domain import Purchase
 from arbiter.provider import PricedOffer, Skip
 from arbiter.quality import Malformed, malformed, read_price
+from arbiter.typed import convert, decode
 from arbiter_providers.aws_types import Machines, machine
 
 
@@ -62,9 +63,9 @@ def products(
     for raw in rows:
         try:
             if isinstance(raw, str | bytes):
-                product = msgspec.json.decode(raw, type=_Product)
+                product = decode(raw, _Product)
             else:
-                product = msgspec.convert(raw, _Product)
+                product = convert(raw, _Product)
             listed.extend(_product_prices(product, region))
         except (msgspec.MsgspecError, UnicodeError) as error:
             listed.append(malformed(f"row of the wrong shape: {error}", raw))
@@ -99,7 +100,7 @@ def price_list(
     listed: list[Listed | Skip] = []
     for raw in rows:
         try:
-            listed.append(_listed_row(msgspec.convert(raw, dict[str, str]), region))
+            listed.append(_listed_row(convert(raw, dict[str, str]), region))
         except (msgspec.ValidationError, ValueError) as error:
             listed.append(malformed(f"row of the wrong shape: {error}", raw))
     return on_demand(listed, machines, now)

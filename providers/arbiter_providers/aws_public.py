@@ -17,6 +17,7 @@ import msgspec
 from arbiter.clock import Clock
 from arbiter.errors import BadAnswer, ProviderError
 from arbiter.provider import Page, Progress, ProviderSettings
+from arbiter.typed import decode
 from arbiter_providers._http import Http
 from arbiter_providers._regions import ask_regions
 from arbiter_providers.aws_types import NOT_GPU, by_table
@@ -120,7 +121,7 @@ class PublicFeeds:
         if self._folder is None:
             return None
         try:
-            return msgspec.json.decode(self._file(self._folder, region).read_bytes(), type=_Kept)
+            return decode(self._file(self._folder, region).read_bytes(), _Kept)
         except (OSError, msgspec.MsgspecError):
             return None
 

@@ -23,6 +23,7 @@ from arbiter.errors import BadAnswer, BadCredentials, ProviderError, RateLimited
 from arbiter.gpus import GPUS
 from arbiter.provider import Page, ProviderSettings, Signal, Skip
 from arbiter.quality import malformed
+from arbiter.typed import convert
 from arbiter_providers._bands import bounds
 from arbiter_providers._http import Http, Rejected
 from arbiter_providers._rhythm import Rhythm, hurried, wanted
@@ -226,7 +227,7 @@ def _band(region: str, name: str, raw: msgspec.Raw, labels: Mapping[int, str]) -
 
 def _answer(body: Any) -> _Scores:
     try:
-        return msgspec.convert(body, _Scores)
+        return convert(body, _Scores)
     except msgspec.ValidationError as error:
         raise BadAnswer(f"aws: spot placement scores have another shape: {error}") from error
 
@@ -238,7 +239,7 @@ def _scored(
     text = f"any of {', '.join(answer.InstanceTypes)}"
     for raw in answer.SpotPlacementScores:
         try:
-            row = msgspec.convert(raw, _Score)
+            row = convert(raw, _Score)
         except msgspec.ValidationError as error:
             yield malformed(f"row of the wrong shape: {error}", raw)
             continue

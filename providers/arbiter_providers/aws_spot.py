@@ -12,6 +12,7 @@ from arbiter.domain import Purchase
 from arbiter.errors import BadAnswer
 from arbiter.provider import PricedOffer, Skip
 from arbiter.quality import Malformed, malformed, read_price
+from arbiter.typed import convert, decode
 from arbiter_providers._rows import read_row
 from arbiter_providers.aws_types import Machines, machine
 
@@ -79,7 +80,7 @@ def spot_offer(
         oldest: how old it may be; None where it may be as old as it likes.
     """
     try:
-        row = msgspec.convert(raw, _SpotRow)
+        row = convert(raw, _SpotRow)
         return _spot_offer(row, region, machines, zones, now, oldest)
     except msgspec.ValidationError as error:
         return malformed(f"row of the wrong shape: {error}", raw)
@@ -175,7 +176,7 @@ def spot_feed(
         BadAnswer: not this feed.
     """
     try:
-        feed = msgspec.json.decode(body, type=_Feed)
+        feed = decode(body, _Feed)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadAnswer(f"aws: the public spot feed cannot be read: {error}") from error
     found: dict[str, tuple[bool, list[PricedOffer | Skip]]] = {}
@@ -207,7 +208,7 @@ def _feed_region(
     dearest: dict[str, PricedOffer] = {}
     for raw in sizes:
         try:
-            size = msgspec.json.decode(raw, type=_Size)
+            size = decode(raw, _Size)
             offer = _feed_offer(size, region, machines)
         except msgspec.MsgspecError as error:
             yield malformed(f"row of the wrong shape: {error}", bytes(raw))

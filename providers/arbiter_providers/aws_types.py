@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from arbiter.gpus import GPUS, normalise
+from arbiter.typed import convert
 
 Machines = Mapping[str, tuple[str, int] | str]
 """Instance type -> GPU and count, or why it has none."""
@@ -121,7 +122,7 @@ def described(item: Any) -> tuple[str, tuple[str, int] | str] | None:
     None where the item cannot be read.
     """
     try:
-        read = msgspec.convert(item, _Described)
+        read = convert(item, _Described)
     except msgspec.ValidationError:
         return None
     if read.GpuInfo is None or len(read.GpuInfo.Gpus) != 1:

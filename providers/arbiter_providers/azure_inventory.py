@@ -14,6 +14,7 @@ from arbiter.clock import SystemClock
 from arbiter.errors import BadAnswer
 from arbiter.inventory import CLUSTER_TAG, OWNER_TAG, Machine
 from arbiter.provider import ProviderSettings
+from arbiter.typed import decode
 from arbiter_providers._http import Http, Rejected
 from arbiter_providers.azure_graph import ask, authorization, management, rows
 
@@ -41,7 +42,7 @@ class AzureInventory:
         for page in ask("machines", _query(owner), self._settings, SystemClock()):
             for raw in rows(page.body)[0]:
                 try:
-                    row = msgspec.json.decode(raw, type=_Row)
+                    row = decode(raw, _Row)
                 except msgspec.MsgspecError as error:
                     raise BadAnswer(f"azure: a machine cannot be read: {error}") from error
                 found.append(

@@ -19,6 +19,7 @@ from arbiter.domain import Purchase
 from arbiter.errors import BadAnswer
 from arbiter.provider import PastPrice, PricedOffer, Signal, Skip
 from arbiter.quality import Malformed, malformed, read_price
+from arbiter.typed import convert
 from arbiter_providers.gcp_machines import Catalogue, Machine
 from arbiter_providers.gcp_skus import money
 
@@ -146,7 +147,7 @@ _read_recommendation = msgspec.json.Decoder(_Recommendation).decode
 
 def _open(body: object, shape: type[_B]) -> _B:
     try:
-        return msgspec.convert(body, shape)
+        return convert(body, shape)
     except msgspec.ValidationError as error:
         raise BadAnswer(f"gcp: a page of advice has another shape: {error}") from error
 

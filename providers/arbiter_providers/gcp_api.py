@@ -15,6 +15,7 @@ import msgspec
 from arbiter.clock import Clock
 from arbiter.errors import BadAnswer, BadCredentials, ProviderError, RateLimited
 from arbiter.provider import Progress
+from arbiter.typed import decode
 from arbiter_providers._http import Http, Refusal, Rejected
 from arbiter_providers.gcp_machines import Machine
 
@@ -56,7 +57,7 @@ def explain(status: int, body: bytes) -> Refusal | None:
     nor a rate limit from a missing permission. Its sentence may hold the key and is not repeated.
     """
     try:
-        error = msgspec.json.decode(body, type=_Refused).error
+        error = decode(body, _Refused).error
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     words = [detail.reason for detail in (*error.details, *error.errors)] + [error.status]
@@ -228,7 +229,7 @@ class Compute:
         path = f"projects/{self._project}/regions/{region}/advice/{method}"
         body = self._http.post(f"{self._base}/compute/{version}/{path}", json=question)
         try:
-            msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            decode(body, dict[str, msgspec.Raw])
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise BadAnswer(f"gcp: {method} answered what is not its format") from None
         return body

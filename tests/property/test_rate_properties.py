@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from arbiter.profiles import load_profile
 from arbiter.replay import replay
 from arbiter.spot.beliefs import Beliefs
 from arbiter.store.journal import Inputs, encode
+from arbiter.typed import decode
 from tests.unit.fleets import NOW, fleet, offer, quote, replica
 
 EIGHT = load_profile("llama8b")
@@ -90,5 +90,5 @@ def test_the_same_inputs_give_the_same_plan_byte_for_byte(
     beliefs = Beliefs(rates=known)
     made = plan(NOW, QUOTES, asked, Policy(), beliefs)
     inputs = Inputs(NOW, tuple(QUOTES), asked, Policy(), beliefs)
-    stored = msgspec.json.decode(encode(inputs), type=Inputs)
+    stored = decode(encode(inputs), Inputs)
     assert encode(replay(stored)) == encode(made)

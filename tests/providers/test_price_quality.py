@@ -112,6 +112,6 @@ def test_a_signal_that_cannot_be_stored_is_left_out() -> None:
 @pytest.mark.parametrize("body", [b"<html>Sign in</html>", '\n<?xml version="1.0"?><Error/>'])
 def test_a_page_for_people_is_told_from_half_an_answer(body: bytes | str) -> None:
     with pytest.raises(BadAnswer, match="the list is not JSON but HTML or XML"):
-        open_page("the list", body, msgspec.json.decode)
+        open_page("the list", body, msgspec.json.Decoder().decode)
     with pytest.raises(BadAnswer, match="the list is not JSON, or breaks off"):
-        open_page("the list", '{"rows": [', msgspec.json.decode)
+        open_page("the list", '{"rows": [', msgspec.json.Decoder().decode)
