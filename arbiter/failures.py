@@ -21,6 +21,9 @@ from arbiter.store.engine import Store
 STANDS_EVERY = timedelta(minutes=5)
 """How often it is written down that a machine still stands."""
 
+FOR_PEOPLE = 6
+"""The longest waits after which that is tried again which a person has to mend."""
+
 
 def failure_sentence(current: Replica, error: LaunchError) -> str:
     """What happened, in one sentence."""
@@ -128,5 +131,5 @@ def _refusal(
         key = replace(key, zone=None)  # a quota is a region's
     found = next_refusal(policy, past, key, now, error.message, lost=False)
     if isinstance(error, QuotaExceeded | LaunchRejected):
-        return replace(found, until=policy.remembered_until(now, 20))
+        return replace(found, until=now + FOR_PEOPLE * timedelta(seconds=policy.refusal_max_s))
     return found

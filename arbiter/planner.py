@@ -8,9 +8,9 @@ What it keeps to:
 - after machines that never served the next launch waits, each time for longer;
 - launch -> healthy -> drain -> terminate: a healthy replica is ended only when another one
   answers in its place, or when the user orders it;
-- which machines, and how many of them spare, is `arbiter.spot`'s choice: spot first; after
-  `fallback_after` failures within a window, on-demand; back to spot by the same rule that moves
-  any replica to a cheaper place, which `min_stay_s` and `max_moves_per_day` bound.
+- which machines, and how many of them spare, is `arbiter.spot`'s choice: spot first; what is still
+  missing after `fallback_after` failures within a window, on-demand; back to spot by the same rule
+  that moves any replica to a cheaper place, which `min_stay_s` and `max_moves_per_day` bound.
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ def _mix(
         What runs now costs so much of all ordered replicas on demand.
     """
     running = [replica for replica in fleet.replicas if replica.state.alive]
-    used = _used(fleet, policy)
+    used, ordered = _used(fleet, policy), fleet.service.replicas
     held = in_force(policy.commitments, steps.now)
     paid = covered(held, running, fleet.elsewhere)
     silent = _silent(steps.now, policy, kept)
@@ -310,7 +310,7 @@ def _mix(
         service=fleet.service.name,
         profile=fleet.profile,
         notice_s=fleet.notice_s,
-        replicas=fleet.service.replicas,
+        replicas=ordered,
         market=sifted,
         machines=_unhedged(kept),
         doomed=frozenset(replica.cluster for replica in silent),
@@ -326,8 +326,8 @@ def _mix(
         covered=frozenset(paid),
         free={name: one.count - used.get(name, 0) for name, one in held.items()},
         failures=spot_failures(policy, fleet.refusals, steps.now),
-        churn=churn(policy, fleet.losses, fleet.service.replicas, steps.now),
-        moves_left=0 if steps.actions else moves_left(policy, fleet.moves, steps.now),
+        churn=churn(policy, fleet.losses, ordered, steps.now),
+        moves_left=0 if steps.actions else moves_left(policy, fleet.moves, ordered, steps.now),
         lowered_at=fleet.service.lowered_at,
     )
     replaced = {replica.replaces for replica in kept}

@@ -26,12 +26,13 @@ class Policy:
         max_usd_per_hour, max_usd_per_mtok: caps per replica and per million output tokens, USD.
         min_saving: share by which a new place must be cheaper before a healthy replica moves.
         min_stay_s: seconds a replica stays healthy in a place before it may move for money.
-        max_moves_per_day: moves for money of one service within any 24 hours. Together with
-            min_stay_s this bounds churn: losses force launches, prices never force more than this.
+        max_moves_per_day: moves for money of one service within any 24 hours, for each ordered
+            replica. Together with min_stay_s this bounds churn: losses force launches, prices never
+            force more than this.
         spread_premium: share by which a place may be dearer than the cheapest and still be taken,
             so that two replicas of a service do not stand, and fall, together.
         fallback_after: spot launches refused or lost within fallback_window_s before the next
-            replica is bought on demand.
+            replica that is missing is bought on demand; spares and moves may try spot all the same.
         fallback_window_s: seconds for which those failures count.
         churn_after: spot machines of a service lost within churn_window_s, for each ordered
             replica, after which it stays on demand for churn_hold_s; each hold in a row lasts
@@ -72,7 +73,7 @@ class Policy:
     fallback_after: int = 3
     fallback_window_s: int = 900
     refusal_s: int = 300
-    refusal_max_s: int = 21_600
+    refusal_max_s: int = 3600
     missing_cost: float = 20.0
     availability: float | None = None
     budget: float | None = None
@@ -130,6 +131,7 @@ def spot_failures(policy: Policy, refusals: Iterable[Refusal], now: datetime) ->
     )
 
 
-def moves_left(policy: Policy, moves: Iterable[datetime], now: datetime) -> int:
-    """How many moves for money may still be made now."""
-    return policy.max_moves_per_day - sum(1 for moved in moves if moved > now - DAY)
+def moves_left(policy: Policy, moves: Iterable[datetime], replicas: int, now: datetime) -> int:
+    """How many moves for money a service of so many ordered replicas may still make now."""
+    most = policy.max_moves_per_day * max(1, replicas)
+    return most - sum(1 for moved in moves if moved > now - DAY)

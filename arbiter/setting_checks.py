@@ -149,7 +149,7 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("policy", "base_on_demand"), "needs on_demand, which is not allowed")
     if policy.get("on_demand") is False and policy.get("parked"):
         yield Problem(("policy", "parked"), "needs on_demand, which is not allowed")
-    first, longest = policy.get("refusal_s", 300), policy.get("refusal_max_s", 21_600)
+    first, longest = policy.get("refusal_s", 300), policy.get("refusal_max_s", 3600)
     if isinstance(first, int) and isinstance(longest, int) and first > longest:
         yield Problem(("policy", "refusal_max_s"), "must not be below refusal_s")
 

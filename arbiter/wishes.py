@@ -184,8 +184,12 @@ class Wishes:
         return float(usd_per_mtok / self._unit)
 
     def _not_to_be_tried(self) -> set[str]:
-        """After many failures within minutes, or in a churn, no spot is tried."""
+        """No spot in a churn, nor for replicas that are missing after many failures in minutes.
+
+        Then every other place that refuses costs them time. A spare, or a move, costs nobody any.
+        """
         many = self._standing.failures >= self._policy.fallback_after
+        many = many and self._count() < self._standing.replicas
         if self._bought is None or not (many or self._standing.churn is not None):
             return set()
         return set(self._pools)

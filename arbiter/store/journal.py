@@ -238,7 +238,7 @@ def keep_orphans(connection: Connection, found: Mapping[str, int]) -> None:
 
 
 def moves(connection: Connection, service: str, since: datetime) -> list[datetime]:
-    """When launches for money were decided since an instant."""
+    """When launches for money were decided since an instant; those that failed moved nothing."""
     return list(
         connection.execute(
             select(action.c.created_at)
@@ -246,6 +246,7 @@ def moves(connection: Connection, service: str, since: datetime) -> list[datetim
                 action.c.service == service,
                 action.c.for_money,
                 action.c.created_at > since,
+                action.c.state.not_in((ActionState.FAILED, ActionState.ABANDONED)),
             )
             .order_by(action.c.created_at)
         ).scalars()

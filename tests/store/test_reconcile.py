@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
@@ -112,7 +113,7 @@ def test_what_waiting_cannot_mend_is_left_alone_for_long(bench: Bench) -> None:
     bench.tick(3)
     with bench.store.begin() as connection:
         (refusal,) = fleet.refusals(connection, bench.clock.now())
-    assert (refusal.until - refusal.at).total_seconds() == bench.policy.refusal_max_s
+    assert (refusal.until - refusal.at).total_seconds() == 6 * bench.policy.refusal_max_s
 
 
 def test_a_reclaimed_replica_is_replaced_elsewhere(bench: Bench) -> None:
@@ -218,6 +219,21 @@ def test_a_price_flip_moves_it_without_a_gap(bench: Bench) -> None:
         assert serving, "healthy replicas fell below the order by our own act"
     (one,) = bench.replicas()
     assert one.offer.region == "eu-west-1"
+
+
+def test_a_move_that_is_refused_is_none_of_the_moves_of_a_day(bench: Bench) -> None:
+    bench.policy = replace(bench.policy, min_stay_s=60, max_spares=0, max_moves_per_day=1)
+    bench.order()
+    bench.tick(10)
+    bench.prices["eu-west-1", "euw1-az1", Purchase.SPOT] = "0.10"
+    fake(bench).next_launch_error = NoCapacity("no g6.xlarge in euw1-az1")
+    bench.tick(10)
+    bench.tick(24, seconds=900)  # it ages, and is worth another try
+    with bench.store.begin() as connection:
+        assert "launch_failed" in {event.kind for event in journal.events(connection, "chat")}
+        moved = journal.moves(connection, "chat", bench.clock.now() - timedelta(days=1))
+    (one,) = bench.replicas()
+    assert (one.offer.region, len(moved)) == ("eu-west-1", 1)
 
 
 def test_a_broken_profile_of_one_service_leaves_the_others(bench: Bench) -> None:

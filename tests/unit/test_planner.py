@@ -162,11 +162,10 @@ def test_falls_back_to_on_demand_after_repeated_spot_failures_and_returns() -> N
     assert made.actions[0].offer.purchase is Purchase.ON_DEMAND
     assert "after 3 spot failures" in made.actions[0].reason
     standing = replica(of=offer(zone=None, purchase=Purchase.ON_DEMAND), price="0.9")
-    during = plan(NOW, quotes, fleet(standing, refusals=failures), EU)
-    assert during.actions == ()
-    later = NOW + timedelta(seconds=EU.fallback_window_s)
-    fresh = [replace(one, observed_at=later) for one in quotes]
-    back = plan(later, fresh, fleet(standing, refusals=failures), EU)
+    young = replace(standing, healthy_at=NOW - timedelta(seconds=EU.min_stay_s - 1))
+    assert plan(NOW, quotes, fleet(young, refusals=failures), EU).actions == ()
+    # Nothing is missing any more: what another refusal costs is nobody's time.
+    back = plan(NOW, quotes, fleet(standing, refusals=failures), EU)
     assert kinds(back) == ["launch"]
     assert back.actions[0].replaces == standing.cluster
     assert back.actions[0].for_money
@@ -188,6 +187,9 @@ def test_moves_neither_too_soon_nor_too_often() -> None:
     assert plan(NOW, cheaper, fleet(young), EU).actions == ()
     moved = tuple(NOW - timedelta(hours=n) for n in range(EU.max_moves_per_day))
     assert plan(NOW, cheaper, fleet(replica(), moves=moved), EU).actions == ()
+    two = fleet(replica(1), replica(2), order=service(replicas=2), moves=moved)
+    assert kinds(plan(NOW, cheaper, two, EU)) == ["launch"]
+    assert plan(NOW, cheaper, replace(two, moves=moved * 2), EU).actions == ()
 
 
 def test_a_move_makes_before_it_breaks() -> None:
