@@ -197,8 +197,9 @@ def _gpu(name: str | None, quotes: Sequence[Quote]) -> str | None:
 
         from arbiter.prices.question import folded
 
-        looks = {folded(one): known[one] for one in known}
-        near = get_close_matches(folded(name), looks, n=3)
+        looks = {folded(one): known[one] for one in sorted(known)}
+        near = [one for one in looks if one.startswith(folded(name))]  # A100 is one of two
+        near = near or get_close_matches(folded(name), looks, n=3)
         names = [looks[one] for one in near] or sorted(GPUS)
         guess = "did you mean " if near else "there are "
         raise UnknownName(f"no GPU is called {name!r}", guess + ", ".join(names))

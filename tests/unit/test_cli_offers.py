@@ -245,6 +245,8 @@ def test_a_gpu_that_only_looks_like_one_is_told_with_the_nearest(machine: Machin
     ended = machine.arbiter("offers", "--gpu", "H1OO")
     assert ended.code == 1
     assert ended.err.startswith("error: no GPU is called 'H1OO'; did you mean H100")
+    ended = machine.arbiter("offers", "--gpu", "a100")
+    assert ended.err == ("error: no GPU is called 'a100'; did you mean A100-40GB, A100-80GB\n")
 
 
 def test_a_euro_price_is_refused_rather_than_compared(machine: Machine) -> None:
