@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arbiter import registry
+from arbiter.policy import Policy
 from arbiter.profiles import Quantization
 from arbiter.provider_settings import ProviderSettings
 from arbiter.schema_errors import nearest, type_problems, unknown_keys
@@ -140,7 +141,7 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[Problem]:
     for name in _table(data, ("providers",)):
         for key, bounds in _PROVIDER_BOUNDS.items():
             yield from _outside(data, ("providers", name, key), bounds)
-    policy = _table(data, ("policy",))
+    policy, usual = _table(data, ("policy",)), Policy()
     if policy.get("spot") is False and policy.get("on_demand") is False:
         yield Problem(("policy",), "allows neither spot nor on_demand")
     if policy.get("availability") is not None and policy.get("budget") is not None:
@@ -149,7 +150,8 @@ def _numbers(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("policy", "base_on_demand"), "needs on_demand, which is not allowed")
     if policy.get("on_demand") is False and policy.get("parked"):
         yield Problem(("policy", "parked"), "needs on_demand, which is not allowed")
-    first, longest = policy.get("refusal_s", 300), policy.get("refusal_max_s", 3600)
+    first = policy.get("refusal_s", usual.refusal_s)
+    longest = policy.get("refusal_max_s", usual.refusal_max_s)
     if isinstance(first, int) and isinstance(longest, int) and first > longest:
         yield Problem(("policy", "refusal_max_s"), "must not be below refusal_s")
 
