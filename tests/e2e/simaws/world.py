@@ -25,6 +25,7 @@ from urllib.request import urlopen
 from simaws.catalog import write_catalog
 from simaws.image import image, moto_python
 from simaws.market import ZONES, Market, first_prices
+from simaws.ports import KeptPorts
 
 TOOLS = {
     "debootstrap": "debootstrap",
@@ -41,7 +42,6 @@ TOOLS = {
 
 SERVE_S = 60.0
 API_SERVER_S = 180.0
-API_SERVER_TRIES, API_SERVER_PAUSE_S = 5, 3.0
 END_S = 30.0
 
 
@@ -87,7 +87,7 @@ class World:
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         self._folder = folder
-        self._aws_port, self._api_port = _free_ports(2)
+        self._ports = KeptPorts()
         self._aws: subprocess.Popen[bytes] | None = None
         self._api: subprocess.Popen[bytes] | None = None
         self.market = Market(folder / "prices.json")
@@ -95,12 +95,12 @@ class World:
         write_catalog(self.home, first_prices())
         self.environment: Mapping[str, str] = {
             "HOME": str(self.home),
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._aws_port}",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._ports.aws}",
             "AWS_ACCESS_KEY_ID": "simulated",
             "AWS_SECRET_ACCESS_KEY": "simulated",
             "AWS_DEFAULT_REGION": "eu-north-1",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "SKYPILOT_API_SERVER_LOCAL_PORT": str(self._api_port),
+            "SKYPILOT_API_SERVER_LOCAL_PORT": str(self._ports.api),
             "SKYPILOT_DISABLE_USAGE_COLLECTION": "1",
             # A client that finds no server must say so; it would start one that nobody ends.
             "SKYPILOT_DISABLE_LOCAL_API_SERVER": "1",
@@ -115,7 +115,7 @@ class World:
     def start_aws(self) -> None:
         """Serve the simulated AWS."""
         server = Path(__file__).with_name("moto_server.py")
-        command = [moto_python(), server, self._folder, image(), self._aws_port]
+        command = [moto_python(), server, self._folder, image(), self._ports.aws]
         with (self._folder / "aws.log").open("wb") as log:
             self._aws = subprocess.Popen(
                 [str(part) for part in command], stdout=log, stderr=subprocess.STDOUT
@@ -124,23 +124,9 @@ class World:
         self._wait(self._aws, ready.exists, SERVE_S, "aws.log")
 
     def start_api_server(self) -> None:
-        """Serve SkyPilot's API; it keeps what it knows in HOME over a restart.
-
-        SkyPilot's queue has a port of its own, 50746, which any connection of the machine may have
-        been given for a moment.
-        """
-        for _ in range(API_SERVER_TRIES - 1):
-            try:
-                return self._start_api_server()
-            except RuntimeError as error:
-                if "already in use" not in str(error):
-                    raise
-                time.sleep(API_SERVER_PAUSE_S)
-        return self._start_api_server()
-
-    def _start_api_server(self) -> None:
+        """Serve SkyPilot's API; it keeps what it knows in HOME over a restart."""
         apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        serve = ["sky", "api", "start", "--foreground", "--port", str(self._api_port)]
+        serve = ["sky", "api", "start", "--foreground", "--port", str(self._ports.api)]
         environment = self.process_environment()
         del environment["SKYPILOT_DISABLE_LOCAL_API_SERVER"]
         program = shutil.which(serve[0], path=environment["PATH"])
@@ -189,6 +175,7 @@ class World:
             except subprocess.TimeoutExpired:
                 _kill(self._aws)
         self._aws = None
+        self._ports.close()
 
     def ec2(self, region: str) -> Any:
         """A client of the simulated EC2."""
@@ -254,11 +241,11 @@ class World:
 
     def _api_listens(self) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._api_port)) == 0
+            return probe.connect_ex(("127.0.0.1", self._ports.api)) == 0
 
     def _api_is_healthy(self) -> bool:
         try:
-            with urlopen(f"http://127.0.0.1:{self._api_port}/api/health", timeout=5) as answer:
+            with urlopen(f"http://127.0.0.1:{self._ports.api}/api/health", timeout=5) as answer:
                 return bool(json.load(answer)["status"] == "healthy")
         except (OSError, ValueError):
             return False
@@ -295,14 +282,3 @@ def _kill(process: subprocess.Popen[bytes] | None) -> None:
     if process is not None and process.poll() is None:
         process.kill()
         process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
