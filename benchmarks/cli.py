@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import psutil
 from _report import Row, arguments, interleaved, report, row
 
 from arbiter.domain import Purchase
+from arbiter.free_port import free_port
 from arbiter.money import Price
 from arbiter.provider import PricedOffer
 from arbiter.regions import load_atlas
@@ -201,8 +201,7 @@ def _skypilot(home: Path, environment: dict[str, str]) -> Iterator[str | None]:
         yield "SkyPilot is not installed: pip install 'arbiter[skypilot]'"
         return
     _catalog(home / ".sky" / "catalogs" / "v8")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment["SKYPILOT_API_SERVER_LOCAL_PORT"] = str(port)
     with (home / "server.log").open("wb") as log:
         server = subprocess.Popen(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from _gateway_load import BODY, Target, one_by_one, streams, throughput
 from _report import Row, arguments, interleaved, report, row
 
+from arbiter.free_port import free_port
 from arbiter.gateway.base import Backend
 from arbiter.gateway.envoy import EnvoyGateway
 
@@ -36,11 +36,6 @@ RATE_GOALS = {"skyserve": 10, "litellm": 100}
 KEY = "sk-of-the-benchmark"
 CONNECTIONS = 32
 STREAMS = 64
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from arbiter.free_port import free_port
 
 if TYPE_CHECKING:
     import psycopg
@@ -168,7 +169,7 @@ def _run(command: list[str | Path], cwd: Path) -> None:
 def _started(
     command: list[str | Path], folder: Path, options: Sequence[str]
 ) -> tuple[subprocess.Popen[bytes], PostgresqlServer]:
-    server = PostgresqlServer(_free_port(), folder)
+    server = PostgresqlServer(free_port(), folder)
     arguments = ["-k", folder, "-h", "127.0.0.1", "-p", str(server.port)]
     settings = [word for option in (*OPTIONS, *options) for word in ("-c", option)]
     with (folder / "server.log").open("wb") as log:
@@ -204,10 +205,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -33,6 +32,7 @@ from arbiter.chaos.watch import Watch
 from arbiter.chaos.world import MODEL, REPLICAS, SERVICE, World
 from arbiter.clock import SystemClock
 from arbiter.domain import Service
+from arbiter.free_port import free_port
 from arbiter.gateway.envoy import EnvoyGateway
 from arbiter.replay import replay
 from arbiter.store import fleet, journal
@@ -79,7 +79,7 @@ def run_seed(seed: int, seconds: float, *, keep: bool = False) -> Report:
     """
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="arb-chaos-"))
-    world = World(folder, _free_port())
+    world = World(folder, free_port())
     shutil.copy(_empty_database(), folder / "arbiter.db")
     run = _Run(world, schedule(seed, seconds))
     try:
@@ -226,11 +226,6 @@ def _empty_database() -> Path:
         connection.exec_driver_sql("SELECT 1")
     store.close()
     return path
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from arbiter.chaos.world import MODEL, SERVICE, World
 from arbiter.clock import SystemClock
 from arbiter.domain import Replica, ReplicaState, Service
 from arbiter.errors import ArbiterError
+from arbiter.free_port import free_port
 from arbiter.gateway.envoy import EnvoyGateway
 from arbiter.orders import Destination
 from arbiter.store import fleet, journal
@@ -111,14 +111,12 @@ class Drill:
     """
 
     def __init__(self, folder: Path, replicas: int, pace: Pace = QUICK) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
         self.done = Drilled()
         self._pace = pace
         self._replicas = replicas
         self._world = World(
             folder,
-            port,
+            free_port(),
             tokens_per_second=TOKENS_PER_SECOND,
             restless=False,
             drain_s=20,

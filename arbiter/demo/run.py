@@ -27,6 +27,7 @@ from arbiter.demo.reclaims import Reclaims
 from arbiter.demo.replay import Replay, ReplayProvider
 from arbiter.domain import Replica, ReplicaState, Service
 from arbiter.executors.local import LocalExecutor
+from arbiter.free_port import free_port
 from arbiter.policy import Policy
 from arbiter.profiles import load_profile
 from arbiter.provider import ProviderSettings
@@ -203,15 +204,9 @@ def demo_settings(folder: Path, speed: float) -> Settings:
         providers={"aws": source, "azure": source},
         policy=demo_policy(speed),
         daemon=DaemonSettings(tick_s=TICK_S),
-        gateway=GatewaySettings(port=_free_port(), state_dir=folder / GATEWAY, workers=1),
+        gateway=GatewaySettings(port=free_port(), state_dir=folder / GATEWAY, workers=1),
         simulated=True,
     )
-
-
-def _free_port() -> int:
-    """A port for the gateway that nothing listens on: demos may run side by side."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def write_profile(model: str, folder: Path) -> None:

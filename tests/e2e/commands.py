@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from urllib.request import Request, urlopen
 from simaws.world import World
 
 from arbiter import registry
+from arbiter.free_port import free_port
 from arbiter.gateway.envoy import EnvoyGateway
 
 Environment = Mapping[str, str]
@@ -94,8 +94,7 @@ def arbiter_in(world: World, folder: Path) -> Iterator[dict[str, str]]:
         for name in registry.names()
         if name != "aws"
     }
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **world.process_environment(),
         **others,

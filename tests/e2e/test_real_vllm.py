@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from arbiter.domain import Offer, Place, Purchase, Replica, ReplicaState, Servic
 from arbiter.errors import GatewayError
 from arbiter.executors.base import LaunchSpec
 from arbiter.executors.local import LocalExecutor
+from arbiter.free_port import free_port
 from arbiter.gateway import binary
 from arbiter.gateway.envoy import EnvoyGateway
 from arbiter.orders import Destination
@@ -93,8 +93,7 @@ def world(
     except GatewayError as error:
         pytest.skip(str(error))
     monkeypatch.setenv("ARBITER_API_KEY", KEY)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
+    port = free_port()
     made = RealWorld(tmp_path_factory.mktemp("v"), port, restless=False, vllm=vllm)
     yield made
     EnvoyGateway(made.settings.gateway_dir, tuple, port=port).stop()

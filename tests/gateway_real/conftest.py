@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from gateway_client import KEY
 
 from arbiter.errors import GatewayError
+from arbiter.free_port import free_port
 from arbiter.gateway import binary
 from arbiter.gateway.base import Backend, BackendState
 from arbiter.gateway.envoy import EnvoyGateway
@@ -97,7 +97,7 @@ def envoy() -> Path:
 
 
 @pytest.fixture
-def setup(envoy: Path, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Setup]:
+def setup(envoy: Path, tmp_path: Path) -> Iterator[Setup]:
     # As deep as people's home folders can be: the path of a socket has at most 107 bytes.
     state = tmp_path / ("deep-" * 12) / ("deeper-" * 8) / "gateway"
     with ExitStack() as stack:
@@ -112,16 +112,6 @@ def gateway(setup: Setup) -> EnvoyGateway:
     made = setup.gateway()
     made.start()
     return made
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    def find() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port: int = server.getsockname()[1]
-            return port
-
-    return find
 
 
 @pytest.fixture

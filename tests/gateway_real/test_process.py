@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from conftest import Setup
 from gateway_client import KEY, ask, clients, stream, until
 
 from arbiter.errors import GatewayError
+from arbiter.free_port import free_port
 from arbiter.gateway import binary
 from arbiter.gateway.base import BackendState
 from arbiter.gateway.envoy import EnvoyGateway
@@ -267,9 +267,7 @@ def test_a_port_that_is_taken_is_said_so(setup: Setup) -> None:
     assert gateway.health().error is None
 
 
-def test_a_program_that_does_not_start_is_told_with_its_own_words(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+def test_a_program_that_does_not_start_is_told_with_its_own_words(tmp_path: Path) -> None:
     program = tmp_path / "envoy"
     program.write_text("#!/bin/sh\necho 'out of luck' >&2\nexit 3\n")
     program.chmod(0o700)

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ from gateway_client import KEY, clients, until
 from arbiter.clock import SystemClock
 from arbiter.domain import Purchase, Replica, ReplicaState
 from arbiter.executors.local import LocalExecutor
+from arbiter.free_port import free_port
 from arbiter.gateway.envoy import EnvoyGateway
 from arbiter.regions import load_atlas
 from arbiter.store import fleet, journal
@@ -113,7 +114,6 @@ class World:
 def world(
     envoy: Path,
     tmp_path: Path,
-    free_port: Callable[[], int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
     monkeypatch.setenv("ARBITER_API_KEY", KEY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from arbiter.clock import SystemClock
 from arbiter.domain import Purchase
 from arbiter.errors import GatewayError
 from arbiter.executors.local import LocalExecutor
+from arbiter.free_port import free_port
 from arbiter.gateway import binary
 from arbiter.gateway.envoy import EnvoyGateway
 from arbiter.store import journal
@@ -80,8 +80,7 @@ def test_the_gateways_address_is_told_and_outlives_the_command(machine: Machine)
         binary.find()
     except GatewayError as error:
         pytest.skip(str(error))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     text = machine.toml.read_text().replace("gateway.enabled = false", f"gateway.port = {port}")
     machine.toml.write_text(text)
     gateway = EnvoyGateway(machine.folder / "gateway", tuple, port=port)

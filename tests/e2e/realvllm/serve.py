@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
-import socket
 import sys
 from pathlib import Path
 
-# Below those that the system gives to clients: between the look and vLLM's own bind, some seconds
-# later, nobody is given it by chance.
-PORTS = range(18_000, 30_000)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+from arbiter.free_port import free_port
 
 
 def main() -> None:
