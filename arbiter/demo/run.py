@@ -6,6 +6,7 @@ starts processes instead of machines, and its policy counts in market time.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -21,10 +22,10 @@ from arbiter.clock import Clock
 from arbiter.credentials import api_key, key_file
 from arbiter.daemon import Daemon, serve
 from arbiter.demo.folder import GATEWAY, REPLICAS, end_gateway, end_replicas
-from arbiter.demo.load import Load, Tally
 from arbiter.demo.market import Market
 from arbiter.demo.reclaims import Reclaims
 from arbiter.demo.replay import Replay, ReplayProvider
+from arbiter.demo.traffic import Tally, Traffic
 from arbiter.domain import Replica, ReplicaState, Service
 from arbiter.executors.local import LocalExecutor
 from arbiter.free_port import free_port
@@ -46,7 +47,6 @@ BEFORE_S = 20.0
 TICK_S = 0.5
 POLL_S = 2.0
 MARKET_S = 0.25  # between two looks at what the market does to the servers
-ASK_S = 0.5  # between two questions of the traffic
 COLD_START_S = 1.0
 DRAIN_S = 6.0  # LocalExecutor keeps 5 of them for itself
 LEAVE_S = 3  # an answer of the demo takes one; a profile's minutes would be hours of the market
@@ -78,11 +78,8 @@ class Demo:
         self.model = load_profile(model).name
         self.settings = demo_settings(folder, speed)
         write_profile(self.model, folder / PROFILES)
-        self.tally = Tally()
         self._clock = clock
         self._folder = folder
-        self._api_key = api_key(self.settings)
-        self._asked = 0
         now = clock.now()
         market = Market.load(resource_dir("data") / "demo")
         begin = max(0.0, FIRST_RECLAIM - BEFORE_S * speed)
@@ -96,6 +93,9 @@ class Demo:
         self.daemon = Daemon(
             self.settings, self.store, executor, providers, clock, log, self.market_time
         )
+        key = api_key(self.settings)
+        self._traffic = Traffic(self.model, key, self._asked, self.daemon.ending)
+        self._turns = itertools.count()
         every = self.daemon.schedule.every
         every("market", Kind.UPKEEP, MARKET_S, lambda: self._reclaims.apply(clock.now()))
 
@@ -106,7 +106,7 @@ class Demo:
         """
         ending = self.daemon.ending
         before: Any = signal.signal(signal.SIGHUP, lambda *_: ending.set())
-        traffic = threading.Thread(target=self._ask_on, name="traffic", daemon=True)
+        traffic = threading.Thread(target=self._traffic.run, name="traffic", daemon=True)
         timer = threading.Timer(duration_s, ending.set) if duration_s is not None else None
         try:
             self.daemon.start()
@@ -132,13 +132,15 @@ class Demo:
 
     def address(self) -> str | None:
         """Where clients ask: the gateway, or a replica where there is none; without /v1."""
-        routing = self.daemon.routing
-        health = routing.health()
-        stable = routing.endpoint(self.model)
-        if health is not None and health.running and stable is not None:
-            return stable.removesuffix("/v1")
-        serving = self.serving()
+        gateway, serving = self._gateway(), self.serving()
+        if gateway is not None:
+            return gateway
         return serving[0].endpoint if serving else None
+
+    @property
+    def tally(self) -> Tally:
+        """What became of the questions so far."""
+        return self._traffic.tally
 
     def curl(self, endpoint: str) -> str:
         """A question to type."""
@@ -150,32 +152,20 @@ class Demo:
             '[{"role": "user", "content": "Where are you running?"}]}\''
         )
 
-    def _ask_on(self) -> None:
-        """Traffic, from the first answer on."""
-        while not self.daemon.ending.wait(ASK_S):
-            answering = self.serving()
-            if answering or self.tally.answered:
-                self._ask(answering)
+    def _asked(self) -> Sequence[str]:
+        """The gateway, once somebody serves; without one, two replicas, others each time."""
+        answering, gateway = self.serving(), self._gateway()
+        if gateway is not None:
+            return [gateway] if answering or self.tally.answered else []
+        first = next(self._turns) % max(1, len(answering))
+        turned = [*answering[first:], *answering[:first]]
+        return [replica.endpoint or "" for replica in turned[:2]]
 
-    def _ask(self, answering: Sequence[Replica]) -> None:
-        """Once through the gateway, which tries the others; without one, twice directly."""
-        self._asked += 1
-        failure = "no replica answers"
+    def _gateway(self) -> str | None:
         health, stable = self.daemon.routing.health(), self.daemon.routing.endpoint(self.model)
-        if health is not None and health.running and stable is not None:
-            asked = [stable.removesuffix("/v1")]
-        else:
-            first = self._asked % max(1, len(answering))
-            turned = [*answering[first:], *answering[:first]]
-            asked = [replica.endpoint or "" for replica in turned[:2]]
-        for endpoint in asked:
-            load = Load(endpoint, self.model, self._api_key, timeout_s=10)
-            if load.ask() is not None:
-                self.tally.answered += 1
-                return
-            failure = load.tally.last_failure
-        self.tally.failed += 1
-        self.tally.last_failure = failure
+        if health is None or not health.running or stable is None:
+            return None
+        return stable.removesuffix("/v1")
 
     def _end(self) -> None:
         self.store.close()

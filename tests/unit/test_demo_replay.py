@@ -16,11 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from launch_specs import a_spec
 
-from arbiter.demo.load import Load
 from arbiter.demo.market import Market
 from arbiter.demo.reclaims import Reclaims
 from arbiter.demo.replay import Replay, ReplayProvider
-from arbiter.demo.server import Options, Server
 from arbiter.domain import Purchase
 from arbiter.errors import BadAnswer, NoCapacity
 from arbiter.executors.base import LaunchSpec, Phase
@@ -214,58 +212,6 @@ def test_an_event_is_carried_over_once(executor: LocalExecutor) -> None:
     assert reclaims.apply(after(3.7)) == []
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    from threading import Thread
-
-    with Server(Options("tiny", tokens_per_second=5000), api_key="key") as made:
-        made.server_activate()
-        thread = Thread(target=made.serve_forever, args=(0.01,))
-        thread.start()
-        yield made
-        made.shutdown()
-        thread.join()
-
-
-def test_load_counts_what_was_answered_and_what_failed(server: Server) -> None:
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    load = Load(endpoint, "tiny", "key")
-    answer = load.ask()
-    assert answer is not None
-    assert "simulated" in answer
-    assert (load.tally.answered, load.tally.failed) == (1, 0)
-    keyless = Load(endpoint, "tiny")
-    assert keyless.ask() is None
-    assert keyless.tally.failed == 1
-    assert "401" in keyless.tally.last_failure
-
-
-def test_load_survives_an_endpoint_that_is_not_there() -> None:
-    load = Load("http://127.0.0.1:9", "tiny", timeout_s=1)
-    assert load.ask() is None
-    assert (load.tally.answered, load.tally.failed) == (0, 1)
-    assert "refused" in load.tally.last_failure
-    with pytest.raises(ValueError, match="not an HTTP endpoint"):
-        Load("file:///etc/passwd", "tiny")
-
-
-def test_load_runs_until_it_is_stopped(server: Server) -> None:
-    from threading import Event, Thread
-
-    load = Load(f"http://127.0.0.1:{server.server_port}", "tiny", "key", interval_s=0.01)
-    stop = Event()
-    thread = Thread(target=load.run, args=(stop,))
-    thread.start()
-    end = time.monotonic() + 10
-    while load.tally.answered < 3:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    stop.set()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert load.tally.failed == 0
-
-
 def test_the_demo_has_no_heavy_import() -> None:
     import subprocess
     import sys
@@ -273,7 +219,7 @@ def test_the_demo_has_no_heavy_import() -> None:
     heavy = ["boto3", "sky", "sqlalchemy", "pydantic", "httpx", "rich", "fastapi", "jinja2"]
     program = (
         "import sys, arbiter.demo.server, arbiter.demo.replay, arbiter.demo.reclaims, "
-        f"arbiter.demo.load; print([name for name in {heavy} if name in sys.modules])"
+        f"arbiter.demo.traffic; print([name for name in {heavy} if name in sys.modules])"
     )
     seen = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ
