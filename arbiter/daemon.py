@@ -393,5 +393,6 @@ def _holder(holder: str | None) -> str:
 
 def _poll_line(row: PollRow) -> str:
     if row.state == "ok":
-        return f"{row.provider}: {row.offers} offers, {row.changes} changed"
+        notes = f" ({'; '.join(row.reasons)})" if row.reasons else ""
+        return f"{row.provider}: {row.offers} offers, {row.changes} changed{notes}"
     return f"{degraded_line(row)} ({row.offers} offers)"

@@ -193,12 +193,13 @@ def poll_dict(row: PollRow) -> Dict:
     }
 
 
-def turn_dict(turn: Turn | None, held: int) -> Dict:
-    """How a provider's polling stands, as the daemon notes it, and how much is held back.
+def turn_dict(turn: Turn | None, held: int, standing: int) -> Dict:
+    """How a provider's polling stands, as the daemon notes it, and how many prices it has.
 
     Args:
         turn: None where no daemon has polled it.
         held: prices that are kept and not believed.
+        standing: prices that stand; after a poll that failed, those of the last that did not.
     """
     return {
         "circuit": turn.circuit if turn else None,
@@ -207,6 +208,7 @@ def turn_dict(turn: Turn | None, held: int) -> Dict:
         "polling_since": turn.polling_since if turn else None,
         "progress": turn.note if turn else "",
         "held_back": held,
+        "standing": standing,
     }
 
 

@@ -257,8 +257,8 @@ def ask(provider: Provider, book: PriceBook, clock: Clock, progress: Progress) -
     rows = doubtful + len(screened.kept)
     if rows >= SUSPECT_ROWS and doubtful > rows / 2:
         return _refused(row, skips, screened, rows)
-    reasons = tuple(map(_one_line, fetched.degraded))
-    row = replace(row, state="degraded" if reasons else "ok", reasons=reasons)
+    reasons = tuple(map(_one_line, (*fetched.degraded, *fetched.notes)))
+    row = replace(row, state="degraded" if fetched.degraded else "ok", reasons=reasons)
     covered = frozenset(part for part in parsed.covered if are_names(part[0]))
     parsed = replace(parsed, signals=storable(parsed.signals), covered=covered)
     return Brought(row, parsed, screened.kept, screened.left_out)

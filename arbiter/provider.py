@@ -40,10 +40,13 @@ class Fetched:
         pages: the answers.
         degraded: reasons why something is missing ("eu-south-1: not enabled on the account").
             The poll as a whole still counts; what is missing is simply not covered.
+        notes: what people should know of all that this source brings ("list prices of an age that
+            is not told"). Nothing is missing, and nobody could mend it.
     """
 
     pages: tuple[Page, ...]
     degraded: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class FakeProvider:
         self._error: ProviderError | None = None
         self._parsed = Parsed(())
         self._degraded: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = ()
         self.sells(offers)
 
     def sells(
@@ -99,13 +100,14 @@ class FakeProvider:
         skips: Sequence[Skip] = (),
         covered: Iterable[tuple[str, Purchase]] | None = None,
         degraded: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         """What the next polls bring. Pairs covered before stay covered when it sells nothing."""
         sold = tuple(offers)
         pairs = {(offer.region, offer.purchase) for offer in sold}
         pairs = pairs | self._parsed.covered if covered is None else set(covered)
         self._parsed = Parsed(sold, tuple(skips), frozenset(pairs))
-        self._degraded = tuple(degraded)
+        self._degraded, self._notes = tuple(degraded), tuple(notes)
         self._error = None
 
     def fails(self, error: ProviderError) -> None:
@@ -118,7 +120,7 @@ class FakeProvider:
         progress(f"{self.name}, poll {self.fetches}")
         if self._error is not None:
             raise self._error
-        return Fetched((Page("fake", "", self._parsed),), self._degraded)
+        return Fetched((Page("fake", "", self._parsed),), self._degraded, self._notes)
 
     def parse(self, fetched: Fetched, now: datetime) -> Parsed:  # noqa: ARG002 (the contract's)
         """What was in the page."""

@@ -270,11 +270,19 @@ def event_shape(row: EventRow) -> EventShape:
     )
 
 
-def provider_shape(poll: PollRow) -> ProviderShape:
-    """A provider's newest poll."""
-    return ProviderShape(
-        poll.provider, poll.state, poll.finished_at, poll.offers, poll.changes, list(poll.reasons)
-    )
+def provider_shapes(snapshot: Snapshot) -> list[ProviderShape]:
+    """Every provider's newest poll, and how many of its offers stand."""
+    standing = Counter(quote.offer.provider for quote in snapshot.quotes)
+    return [
+        ProviderShape(
+            poll.provider,
+            poll.state,
+            poll.finished_at,
+            standing[poll.provider],
+            list(poll.reasons),
+        )
+        for poll in snapshot.polls
+    ]
 
 
 def _total(replicas: Sequence[Replica]) -> Decimal | None:

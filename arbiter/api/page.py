@@ -103,7 +103,7 @@ def _contents(sources: Sources, snapshot: Snapshot) -> dict[str, Any]:
             for shape, service in zip(services, snapshot.services, strict=True)
         ],
         "offers": [_offers(sources, snapshot, one) for one in _distinct(services)],
-        "providers": [answers.provider_shape(poll) for poll in snapshot.polls],
+        "providers": answers.provider_shapes(snapshot),
         "decisions": [answers.decision_shape(row) for row in snapshot.decisions[:DECISIONS_SHOWN]],
         "events": list(reversed(snapshot.events))[:EVENTS_SHOWN],
         "spend": _sum(one.usd_hour for one in services),

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from arbiter import explain
 from arbiter.api.routes import encoded
 from arbiter.api.sources import Sources
-from arbiter.store import quarantine, signals
+from arbiter.store import counts, quarantine, signals
 from arbiter.store.prices import PollRow, last_polls
 from arbiter.store.quarantine import Case
 from arbiter.store.turns import Turn, turns
@@ -56,6 +56,7 @@ class SourceShape:
     polling_since: datetime | None
     progress: str
     held_back: int
+    standing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,15 @@ def provider_routes(sources: Sources) -> APIRouter:
         """Every price source, and what of its answers is held back; `ended` adds what was."""
         with parts.store.read() as connection:
             held = quarantine.held_back(connection)
+            standing = counts.standing_prices(connection)
             known = turns(connection)
             rows = [
-                _source(row, known.get(row.provider), held.get(row.provider, 0))
+                _source(
+                    row,
+                    known.get(row.provider),
+                    held.get(row.provider, 0),
+                    standing.get(row.provider, 0),
+                )
                 for row in last_polls(connection)
             ]
             doubts = _doubts(connection, ended=ended, limit=limit)
@@ -141,14 +148,14 @@ def provider_routes(sources: Sources) -> APIRouter:
     return router
 
 
-def _source(row: PollRow, turn: Turn | None, held: int) -> SourceShape:
+def _source(row: PollRow, turn: Turn | None, held: int, standing: int) -> SourceShape:
     return SourceShape(
         row.provider,
         row.state,
         row.offers,
         row.finished_at,
         list(row.reasons),
-        **explain.turn_dict(turn, held),
+        **explain.turn_dict(turn, held, standing),
     )
 
 

@@ -276,13 +276,12 @@ class EventsShape:
 
 @dataclass(frozen=True, slots=True)
 class ProviderShape:
-    """A price source and its newest poll."""
+    """A price source, its newest poll, and how many offers stand of it."""
 
     provider: str
     state: str
     finished_at: datetime
     offers: int
-    changes: int
     reasons: list[str]
 
 

@@ -105,6 +105,11 @@ def degraded(polls: Sequence[PollLine | PollRow]) -> list[dict[str, str]]:
     ]
 
 
+def why(poll: PollRow) -> str:
+    """Why a poll is not well, and what else to know of it, in one line; "" if nothing."""
+    return reason_of(poll.reasons) if poll.reasons or poll.state != "ok" else ""
+
+
 def reason_of(reasons: Sequence[str]) -> str:
     """Several reasons as one line."""
     return "; ".join(" ".join(reason.split()) for reason in reasons) or "no reason was recorded"

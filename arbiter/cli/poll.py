@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arbiter.cli.context import app_of, complete_provider, print_json, reason_of
+from arbiter.cli.context import app_of, complete_provider, print_json, why
 from arbiter.cli.table import echo_table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HEADINGS = (
     "PROVIDER", "STATE", ">OFFERS", ">CHANGES", ">WITHDRAWN", ">SKIPPED", ">MALFORMED",
-    ">SECONDS", "WHY",
+    ">SECONDS", "NOTES",
 )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def _cells(row: PollRow) -> tuple[str, ...]:
         str(sum(row.skips.values())),
         str(row.malformed),
         f"{(row.finished_at - row.started_at).total_seconds():.1f}",
-        reason_of(row.reasons) if row.state != "ok" else "",
+        why(row),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arbiter.cli.context import SIMULATED, app_of, complete_service, print_json, reason_of
+from arbiter.cli.context import SIMULATED, app_of, complete_service, print_json, why
 from arbiter.cli.table import echo_table
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SERVICES = (
 )  # fmt: skip
 REPLICAS = ("REPLICA", "STATE", "WHERE", "COUNTRY", "MACHINE", ">USD/H", ">AGE", "ENDPOINT", "NOTE")
 COLD_STARTS = ("MODEL", "WHERE", "BOUGHT", ">MACHINE", ">SERVER", ">COLD START", ">LAUNCHES")
-POLLS = ("PROVIDER", "STATE", ">POLLED", ">NEXT", ">OFFERS", ">HELD", "WHY")
+POLLS = ("PROVIDER", "STATE", ">POLLED", ">NEXT", ">OFFERS", ">HELD", "NOTES")
 
 
 @click.command(
@@ -62,6 +62,7 @@ class _Status:
         polls: Sequence[PollRow],
         turns: Mapping[str, Turn],
         held: Mapping[str, int],
+        standing: Mapping[str, int],
         simulated: bool,
         routing: Routing,
         cold: ColdStarts,
@@ -79,6 +80,7 @@ class _Status:
         self._polls = polls
         self._turns = turns
         self._held = held
+        self._standing = standing
         self._simulated = simulated
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,7 +107,11 @@ class _Status:
             "cold_starts": [_cold_start_dict(one) for one in self._measured()],
             "providers": [
                 poll_dict(row)
-                | turn_dict(self._turns.get(row.provider), self._held.get(row.provider, 0))
+                | turn_dict(
+                    self._turns.get(row.provider),
+                    self._held.get(row.provider, 0),
+                    self._standing.get(row.provider, 0),
+                )
                 for row in self._polls
             ],
         }
@@ -213,15 +219,14 @@ class _Status:
     def _poll(self, row: PollRow) -> tuple[str, ...]:
         from arbiter.offer_shapes import age
 
-        why = reason_of(row.reasons) if row.state != "ok" else ""
         return (
             row.provider,
             row.state,
             age(self._now, row.finished_at),
             self._next(row.provider),
-            str(row.offers),
+            str(self._standing.get(row.provider, 0)),
             str(self._held.get(row.provider, 0) or "-"),
-            why,
+            why(row),
         )
 
     def _next(self, provider: str) -> str:
@@ -242,6 +247,7 @@ def _read(app: App, name: str | None) -> _Status:
     from arbiter.assemble import make_routing
     from arbiter.store import fleet, journal
     from arbiter.store.cold_starts import cold_starts
+    from arbiter.store.counts import standing_prices
     from arbiter.store.prices import last_polls
     from arbiter.store.quarantine import held_back
     from arbiter.store.scaling import newest_loads
@@ -267,6 +273,7 @@ def _read(app: App, name: str | None) -> _Status:
             ]
             polls = last_polls(connection)
             known, held = turns(connection), held_back(connection)
+            standing = standing_prices(connection)
             cold = cold_starts(connection, app.now())
             starts = cold_starts(connection, app.now(), started=True)
             loads = newest_loads(connection, app.now())
@@ -275,8 +282,9 @@ def _read(app: App, name: str | None) -> _Status:
         store.close()
     simulated, routing = app.settings.simulated, make_routing(app.settings)
     return _Status(
-        app.now(), found, polls, known, held, simulated, routing, cold, starts, loads, served
-    )
+        app.now(), found, polls, known, held, standing, simulated, routing, cold, starts, loads,
+        served,
+    )  # fmt: skip
 
 
 def _cold_start_dict(one: ColdStart) -> dict[str, Any]:

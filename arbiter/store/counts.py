@@ -1,10 +1,10 @@
-"""How much is in the journal, for /metrics."""
+"""How much is in the database: of the journal, and of the prices that stand."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from arbiter.store.tables import decision, event
+from arbiter.store.tables import decision, event, price_now, series
 
 
 def detection_times(connection: Connection) -> dict[str, list[float]]:
@@ -19,4 +19,14 @@ def detection_times(connection: Connection) -> dict[str, list[float]]:
 def count_decisions(connection: Connection) -> dict[str, int]:
     """Service -> how many decisions were journaled for it, ever."""
     query = select(decision.c.service, func.count()).group_by(decision.c.service)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def standing_prices(connection: Connection) -> dict[str, int]:
+    """Provider -> how many of its prices stand, whatever its newest poll brought."""
+    query = (
+        select(series.c.provider, func.count())
+        .join(price_now, price_now.c.series_id == series.c.id)
+        .group_by(series.c.provider)
+    )
     return {row[0]: row[1] for row in connection.execute(query)}

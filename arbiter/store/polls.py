@@ -20,7 +20,7 @@ class PollRow:
         state: "ok", "degraded" (something is missing) or "failed" (nothing came).
         changes: price rows written; withdrawn: series that are no longer sold.
         skips: reason -> count; malformed: how many rows should not have looked as they did.
-        reasons: why it is degraded or failed.
+        reasons: why it is degraded or failed, and what else to know of what it brought.
         wait_s: seconds for which the provider asked to be left alone; not stored.
     """
 

@@ -129,7 +129,7 @@ poll = Table(
     Column("skipped", Integer, nullable=False),
     Column("malformed", Integer, nullable=False),
     Column("skips", Text, nullable=False),  # JSON: reason -> count
-    Column("reasons", Text, nullable=False),  # JSON: why it is degraded or failed
+    Column("reasons", Text, nullable=False),  # JSON: why it is so, and notes
     Index(None, "provider", "id"),
 )
 

@@ -62,7 +62,7 @@ class Nebius:
         with Http(self.name, self._settings, clock=self._clock) as http:
             body = http.get(base if base.endswith(".csv") else base + PATH)
         progress("catalogue")
-        return Fetched((Page(FEED, "", body),), (NOTE,))
+        return Fetched((Page(FEED, "", body),), notes=(NOTE,))
 
     def parse(self, fetched: Fetched, now: datetime) -> Parsed:  # noqa: ARG002 (the contract's)
         """Up to two offers of each row with a GPU.

@@ -40,6 +40,14 @@ class Calm(FakeProvider):
         )
 
 
+class Copied(FakeProvider):
+    """Says something of all of its prices; nothing is missing."""
+
+    def __init__(self, _: ProviderSettings) -> None:
+        super().__init__("copied")
+        self.sells([priced("eu-north-1")], notes=["prices of an age that is not told"])
+
+
 class Locked(FakeProvider):
     """Has no credentials."""
 
@@ -92,7 +100,8 @@ def test_output_of_a_poll(
 ) -> None:
     monkeypatch.setitem(registry.BUILT_IN, "calm", f"{__name__}:Calm")
     monkeypatch.setitem(registry.BUILT_IN, "locked", f"{__name__}:Locked")
-    golden("poll", transcript(machine, "poll", "locked", "calm"))
+    monkeypatch.setitem(registry.BUILT_IN, "copied", f"{__name__}:Copied")
+    golden("poll", transcript(machine, "poll", "locked", "calm", "copied"))
     golden("poll-failed", transcript(machine, "poll", "locked"))
     golden("poll-json", transcript(machine, "poll", "calm", "--json"))
 

@@ -27,7 +27,7 @@ HEADER = (
 
 
 def recording() -> Fetched:
-    return Fetched((Page("skypilot-catalog", "", FILE.read_bytes()),), (NOTE,))
+    return Fetched((Page("skypilot-catalog", "", FILE.read_bytes()),), notes=(NOTE,))
 
 
 class TestContract(ProviderContract):

@@ -227,8 +227,9 @@ def test_the_fake_fails_until_it_sells_again() -> None:
     for _ in range(2):
         with pytest.raises(Unreachable):
             poll(fake)
-    fake.sells([priced()], degraded=("eu-west-1: slow",))
-    assert fake.fetch(lambda _: None).degraded == ("eu-west-1: slow",)
+    fake.sells([priced()], degraded=("eu-west-1: slow",), notes=("of last week",))
+    fetched = fake.fetch(lambda _: None)
+    assert (fetched.degraded, fetched.notes) == (("eu-west-1: slow",), ("of last week",))
 
 
 def test_the_fake_is_a_provider() -> None:

@@ -152,6 +152,35 @@ def test_a_doctor_shows_each_provider_by_its_last_poll(machine: Machine) -> None
     assert "norwayeast: HTTP 503" in azure["found"]
 
 
+def test_status_counts_the_prices_that_stand_also_after_a_poll_that_failed(
+    machine: Machine,
+) -> None:
+    def offers() -> tuple[str, int]:
+        lines = machine.arbiter("status").out.splitlines()
+        heading = next(line for line in lines if line.startswith("PROVIDER"))
+        line = next(line for line in lines if line.startswith("aws"))
+        providers = machine.arbiter("status", "--json").json["providers"]
+        end = heading.index("OFFERS") + len("OFFERS")
+        return line[:end].split()[-1], next(
+            one["standing"] for one in providers if one["provider"] == "aws"
+        )
+
+    assert offers() == ("7", 7)
+    machine.sells("aws", state="failed", reasons=["no answer"], age_s=0)
+    assert offers() == ("7", 7)
+
+
+def test_what_is_to_be_known_of_a_source_is_told_and_nothing_is_wrong(machine: Machine) -> None:
+    machine.sells("nebius", [priced("eu-north1")], reasons=["of an age that is not told"])
+    checks = {one["name"]: one for one in machine.arbiter("doctor", "--json").json["checks"]}
+    nebius = checks["provider nebius"]
+    assert (nebius["state"], nebius["next"]) == ("ok", None)
+    assert nebius["found"] == "1 offers 60 s ago (of an age that is not told)"
+    line = next(one for one in machine.arbiter("status").out.splitlines() if "nebius" in one)
+    assert line.endswith("of an age that is not told")
+    assert "nebius" not in machine.arbiter("offers").err
+
+
 def test_a_doctor_says_whether_prices_of_two_currencies_can_be_compared(machine: Machine) -> None:
     def rates() -> tuple[str, str, str | None]:
         checks = {one["name"]: one for one in machine.arbiter("doctor", "--json").json["checks"]}

@@ -108,7 +108,14 @@ def test_only_a_change_of_a_polls_state_is_logged(store: Store, tmp_path: Path) 
         provider.fails(Unreachable("aws: no answer"))
         daemon.schedule.soon("poll aws")
         eventually(lambda: len(lines) > 1)
-        assert lines == ["aws: 1 offers, 1 changed", "aws failed: no answer (0 offers)"]
+        provider.sells([priced()], notes=["of last week"])
+        daemon.schedule.soon("poll aws")
+        eventually(lambda: len(lines) > 2)
+        assert lines == [
+            "aws: 1 offers, 1 changed",
+            "aws failed: no answer (0 offers)",
+            "aws: 1 offers, 0 changed (of last week)",
+        ]
     finally:
         daemon.stop()
 

@@ -71,6 +71,18 @@ def test_what_is_missing_makes_it_degraded(store: Store) -> None:
     assert (row.state, row.reasons, row.offers) == ("degraded", ("eu-west-1: not enabled",), 1)
 
 
+def test_what_is_to_be_known_of_a_source_is_told_and_is_no_fault(store: Store) -> None:
+    provider = FakeProvider("one")
+    provider.sells(many(1), notes=["prices of\nlast week"])
+    row = poll(provider, store)
+    assert (row.state, row.reasons, row.offers) == ("ok", ("prices of last week",), 1)
+    assert written(store) == [row]
+
+    provider.sells(many(1), degraded=["eu-west-1: slow"], notes=["prices of last week"])
+    row = poll(provider, store)
+    assert (row.state, row.reasons) == ("degraded", ("eu-west-1: slow", "prices of last week"))
+
+
 def test_a_failed_poll_takes_nothing_away(store: Store) -> None:
     provider, book = FakeProvider("one", many(2)), PriceBook("one")
     poll(provider, store, book)
