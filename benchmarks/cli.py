@@ -26,12 +26,15 @@ import psutil
 from _report import Row, arguments, interleaved, report, row
 
 from arbiter.domain import Purchase
-from arbiter.free_port import free_port
 from arbiter.money import Price
 from arbiter.provider import PricedOffer
 from arbiter.regions import load_atlas
 from arbiter.store.engine import Store
 from arbiter.store.prices import PollRow, PriceBook
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "e2e"))
+
+from simaws.ports import KeptPorts
 
 BIN = Path(sys.executable).parent
 OFFERS = 12_000
@@ -201,7 +204,8 @@ def _skypilot(home: Path, environment: dict[str, str]) -> Iterator[str | None]:
         yield "SkyPilot is not installed: pip install 'arbiter[skypilot]'"
         return
     _catalog(home / ".sky" / "catalogs" / "v8")
-    port = free_port()
+    ports = KeptPorts()  # SkyPilot refuses to start where its queue's port is taken
+    port = ports.api
     environment["SKYPILOT_API_SERVER_LOCAL_PORT"] = str(port)
     with (home / "server.log").open("wb") as log:
         server = subprocess.Popen(
@@ -212,6 +216,7 @@ def _skypilot(home: Path, environment: dict[str, str]) -> Iterator[str | None]:
             yield _wait(server, f"http://127.0.0.1:{port}/api/health")
         finally:
             _end(server)
+            ports.close()
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
