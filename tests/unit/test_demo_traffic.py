@@ -15,8 +15,6 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    from threading import Thread
-
     with Server(Options("tiny", tokens_per_second=5000), api_key="key") as made:
         made.server_activate()
         thread = Thread(target=made.serve_forever, args=(0.01,))
