@@ -393,6 +393,5 @@ def _holder(holder: str | None) -> str:
 
 def _poll_line(row: PollRow) -> str:
     if row.state == "ok":
-        notes = f" ({'; '.join(row.reasons)})" if row.reasons else ""
-        return f"{row.provider}: {row.offers} offers, {row.changes} changed{notes}"
+        return f"{row.provider}: {row.offers} offers, {row.changes} changed{row.aside}"
     return f"{degraded_line(row)} ({row.offers} offers)"

@@ -248,8 +248,7 @@ def _providers(settings: Settings, polls: dict[str, PollRow], now: datetime) -> 
             yield Check(title, State.WARN, "was not polled yet", f"arbiter poll {name}")
         elif row.state == "ok":
             when = age(now, row.finished_at)
-            notes = f" ({'; '.join(row.reasons)})" if row.reasons else ""
-            yield Check(title, State.OK, f"{row.offers} offers {when} ago{notes}")
+            yield Check(title, State.OK, f"{row.offers} offers {when} ago{row.aside}")
         else:
             why = "; ".join(row.reasons) or "no reason was recorded"
             found = f"{row.state} {age(now, row.finished_at)} ago: {why}"

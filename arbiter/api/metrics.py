@@ -144,7 +144,7 @@ class _Standing:
         with self._sources.parts.store.read() as connection:
             counts, standing = held_back(connection), turns(connection)
         for poll in self._sources.snapshot().polls:
-            held.add_metric([poll.provider], counts.get(poll.provider, 0))
+            held.add_metric([poll.provider], counts[poll.provider])
         for name, turn in sorted(standing.items()):
             failures.add_metric([name], turn.failures)
             open_.add_metric([name], int(turn.circuit != "closed"))

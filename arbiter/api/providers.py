@@ -115,12 +115,7 @@ def provider_routes(sources: Sources) -> APIRouter:
             standing = counts.standing_prices(connection)
             known = turns(connection)
             rows = [
-                _source(
-                    row,
-                    known.get(row.provider),
-                    held.get(row.provider, 0),
-                    standing.get(row.provider, 0),
-                )
+                _source(row, known.get(row.provider), held[row.provider], standing[row.provider])
                 for row in last_polls(connection)
             ]
             doubts = _doubts(connection, ended=ended, limit=limit)

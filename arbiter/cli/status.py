@@ -12,6 +12,7 @@ from arbiter.cli.context import SIMULATED, app_of, complete_service, print_json,
 from arbiter.cli.table import echo_table
 
 if TYPE_CHECKING:
+    from collections import Counter
     from decimal import Decimal
 
     from arbiter.cli.app import App
@@ -61,8 +62,8 @@ class _Status:
         services: Sequence[tuple[Service, str, Sequence[Replica], str | None]],
         polls: Sequence[PollRow],
         turns: Mapping[str, Turn],
-        held: Mapping[str, int],
-        standing: Mapping[str, int],
+        held: Counter[str],
+        standing: Counter[str],
         simulated: bool,
         routing: Routing,
         cold: ColdStarts,
@@ -109,8 +110,8 @@ class _Status:
                 poll_dict(row)
                 | turn_dict(
                     self._turns.get(row.provider),
-                    self._held.get(row.provider, 0),
-                    self._standing.get(row.provider, 0),
+                    self._held[row.provider],
+                    self._standing[row.provider],
                 )
                 for row in self._polls
             ],
@@ -224,8 +225,8 @@ class _Status:
             row.state,
             age(self._now, row.finished_at),
             self._next(row.provider),
-            str(self._standing.get(row.provider, 0)),
-            str(self._held.get(row.provider, 0) or "-"),
+            str(self._standing[row.provider]),
+            str(self._held[row.provider] or "-"),
             why(row),
         )
 

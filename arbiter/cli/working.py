@@ -123,8 +123,7 @@ class Session:
 
         due = [name for name in registry.names() if is_due(name)]
         for row in poll_providers(due, self.settings, self.store, self.clock, {}):
-            reasons = f" ({'; '.join(row.reasons)})" if row.reasons else ""
-            _tell(f"asked {row.provider} for prices: {row.offers} offers{reasons}")
+            _tell(f"asked {row.provider} for prices: {row.offers} offers{row.aside}")
 
     def replicas(self, name: str) -> list[Replica]:
         """The service's replicas that are not settled."""

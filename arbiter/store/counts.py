@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sqlalchemy import Connection, func, select
 
 from arbiter.store.tables import decision, event, price_now, series
@@ -22,11 +24,11 @@ def count_decisions(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def standing_prices(connection: Connection) -> dict[str, int]:
+def standing_prices(connection: Connection) -> Counter[str]:
     """Provider -> how many of its prices stand, whatever its newest poll brought."""
     query = (
         select(series.c.provider, func.count())
         .join(price_now, price_now.c.series_id == series.c.id)
         .group_by(series.c.provider)
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return Counter({row[0]: row[1] for row in connection.execute(query)})

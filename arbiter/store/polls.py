@@ -36,6 +36,11 @@ class PollRow:
     reasons: tuple[str, ...] = ()
     wait_s: float | None = field(default=None, compare=False)
 
+    @property
+    def aside(self) -> str:
+        """The reasons in brackets, to follow a sentence; "" without any."""
+        return f" ({'; '.join(self.reasons)})" if self.reasons else ""
+
 
 def write_poll(connection: Connection, row: PollRow) -> int:
     """Append the account of a poll; returns its id."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -99,14 +100,14 @@ def cases(
     return [_case(row) for row in connection.execute(query).mappings()]
 
 
-def held_back(connection: Connection) -> dict[str, int]:
+def held_back(connection: Connection) -> Counter[str]:
     """Provider -> how many prices stand in quarantine."""
     rows = connection.execute(
         select(quarantine.c.provider, func.sum(quarantine.c.offers))
         .where(quarantine.c.ended_at.is_(None))
         .group_by(quarantine.c.provider)
     )
-    return {row[0]: int(row[1]) for row in rows}
+    return Counter({row[0]: int(row[1]) for row in rows})
 
 
 def update_cases(
