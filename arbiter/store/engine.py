@@ -210,6 +210,8 @@ def explain(url: URL, error: BaseException) -> tuple[str, str | None]:
         return f"{shown} is not a database: {reason}", "move the file away and poll again"
     if "readonly" in lowered or "unable to open" in lowered:
         return f"{shown} cannot be written: {reason}", "check the folder's permissions"
+    if "disk i/o error" in lowered:  # SQLite's word also for a disk without room to begin on
+        return f"{shown} cannot be read or written: {reason}", "check the disk and its free space"
     return f"the database {shown} refused: {reason}", None
 
 

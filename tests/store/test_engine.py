@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,11 +12,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from postgresql_server import PostgresqlServer
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from arbiter.errors import StoreError
 from arbiter.store import SCHEMA, alive, driver
-from arbiter.store.engine import Store, known_revisions, make_engine, schema_of
+from arbiter.store.engine import Store, explain, known_revisions, make_engine, schema_of
 from arbiter.store.tables import metadata
 
 
@@ -196,3 +197,10 @@ def test_an_error_of_the_driver_is_told_in_one_line(empty_database_url: str) -> 
     with store.read() as connection:
         assert driver.row(connection, "SELECT 1")[0] == 1
     store.close()
+
+
+def test_a_disk_without_room_to_begin_on_is_told_with_what_to_look_at() -> None:
+    # what SQLite says of a database in WAL mode on a disk that is full already
+    told = explain(make_url("sqlite:////full/a.db"), sqlite3.OperationalError("disk I/O error"))
+    what = "sqlite:////full/a.db cannot be read or written: disk I/O error"
+    assert told == (what, "check the disk and its free space")
